@@ -1,0 +1,84 @@
+"""electrictown: a town of language-model agents, any model of any provider in any role.
+
+The public names are resolved on first use, so that `import electrictown` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from electrictown.llm.costs import CostTracker
+    from electrictown.llm.messages import ChatRequest, ChatResponse, Message, assistant, system, user
+    from electrictown.llm.provider import Provider, ProviderSettings
+    from electrictown.llm.router import Router
+    from electrictown.roles.mayor import Mayor
+    from electrictown.roles.polecat import Polecat
+    from electrictown.roles.refinery import Refinery
+    from electrictown.roles.witness import Witness
+    from electrictown.town import Town
+    from electrictown.work import Done, Failed, Plan, Report, Review, Subtask, Task
+
+_HOMES = {
+    "ChatRequest": "electrictown.llm.messages",
+    "ChatResponse": "electrictown.llm.messages",
+    "CostTracker": "electrictown.llm.costs",
+    "Done": "electrictown.work",
+    "Failed": "electrictown.work",
+    "Mayor": "electrictown.roles.mayor",
+    "Message": "electrictown.llm.messages",
+    "Plan": "electrictown.work",
+    "Polecat": "electrictown.roles.polecat",
+    "Provider": "electrictown.llm.provider",
+    "ProviderSettings": "electrictown.llm.provider",
+    "Refinery": "electrictown.roles.refinery",
+    "Report": "electrictown.work",
+    "Review": "electrictown.work",
+    "Router": "electrictown.llm.router",
+    "Subtask": "electrictown.work",
+    "Task": "electrictown.work",
+    "Town": "electrictown.town",
+    "Witness": "electrictown.roles.witness",
+    "assistant": "electrictown.llm.messages",
+    "system": "electrictown.llm.messages",
+    "user": "electrictown.llm.messages",
+}
+
+__all__ = [
+    "ChatRequest",
+    "ChatResponse",
+    "CostTracker",
+    "Done",
+    "Failed",
+    "Mayor",
+    "Message",
+    "Plan",
+    "Polecat",
+    "Provider",
+    "ProviderSettings",
+    "Refinery",
+    "Report",
+    "Review",
+    "Router",
+    "Subtask",
+    "Task",
+    "Town",
+    "Witness",
+    "assistant",
+    "system",
+    "user",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

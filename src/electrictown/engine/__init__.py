@@ -1,0 +1,1 @@
+"""The run: the pipeline, the schedule."""

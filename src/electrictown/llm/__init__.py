@@ -1,0 +1,1 @@
+"""The model side: messages, wires, transport, router, prices."""

@@ -1,0 +1,66 @@
+"""Secrets: a value that cannot be printed by accident, and the mask that catches what others echo.
+
+`Secret` hides its value from repr, str, format, pickle and msgspec. Every secret made is remembered
+for the life of the process, so that `mask` can blot it out of text that came from elsewhere: a
+vendor's error that repeats the key, a URL with credentials, a model that was shown one.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import NoReturn
+
+__all__ = ["Secret", "mask"]
+
+_MASK = "***"
+_known: dict[str, None] = {}
+_userinfo = re.compile(r"(?<=://)[^/\s:@]+(?::[^/\s@]*)?(?=@)")
+
+
+class Secret:
+    """A credential; `reveal()` is the one way to its value."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        # Very short values would blot out ordinary words.
+        if len(value) >= 6:
+            _known[value] = None
+            _known[base64.b64encode(value.encode()).decode()] = None
+            user, colon, password = value.partition(":")
+            if colon and user and len(password) >= 6:
+                _known[password] = None
+
+    def reveal(self) -> str:
+        """The value itself, for the one header it belongs in."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(***)" if self._value else "Secret()"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not serialised")
+
+
+def mask(text: str) -> str:
+    """`text` with every known secret and every URL credential replaced by `***`."""
+    for value in _known:
+        if value in text:
+            text = text.replace(value, _MASK)
+    return _userinfo.sub(_MASK, text) if "://" in text and "@" in text else text

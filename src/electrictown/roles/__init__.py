@@ -1,0 +1,1 @@
+"""The four roles of the town: mayor, polecat, witness, refinery."""
