@@ -10,7 +10,7 @@
     │   ├── ModelNotFoundError  the host does not have the model             -          -
     │   ├── RefusedError        blocked by the vendor's content filter       -          -
     │   ├── QuotaError          the money is gone                            -         yes
-    │   ├── ContextWindowError  the prompt does not fit                      -         yes      (larger window)
+    │   ├── ContextWindowError  the prompt does not fit                      -         yes      (larger)
     │   ├── RateLimitError      too many requests; carries retry_after      yes        yes      exit 75
     │   ├── OverloadedError     the vendor is busy                          yes        yes      exit 75
     │   ├── ServerError         5xx                                         yes        yes
@@ -118,7 +118,7 @@ class ProviderError(ElectrictownError):
     retry_same: ClassVar[bool] = False
     try_next: ClassVar[bool] = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all but the message are optional facts, by name)
         self,
         message: str,
         hint: str = "",

@@ -16,7 +16,15 @@ from electrictown.errors import ConfigError
 from electrictown.llm.messages import ChatRequest, ChatResponse, Chunk, Json, Model
 from electrictown.redact import Secret
 
-__all__ = ["Inspectable", "Node", "Provider", "ProviderSettings", "Timeouts", "make_provider", "provider_types"]
+__all__ = [
+    "Inspectable",
+    "Node",
+    "Provider",
+    "ProviderSettings",
+    "Timeouts",
+    "make_provider",
+    "provider_types",
+]
 
 
 class Timeouts(Struct, frozen=True):
