@@ -1,0 +1,108 @@
+"""The command table, and what becomes of an error: a message on stderr and the right exit code.
+
+Every command is a module of this package that holds a click command named `command`. Help lists
+them from the table below without importing any of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, ClassVar
+
+import click
+
+from electrictown.errors import ConfigError, ElectrictownError, UsageError
+from electrictown.redact import mask
+
+__all__ = ["app"]
+
+_INTERRUPTED = 130
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's module when the command is called."""
+
+    table: ClassVar[dict[str, str]] = {
+        "run": "Turn a task into finished work.",
+        "init": "Write an electrictown.yaml for what is found on this machine.",
+        "models": "List the models of all providers.",
+        "nodes": "Show which hosts answer, what they hold, how fast they are.",
+        "doctor": "Check python, tools, configuration, keys and every model of a role.",
+        "config": "Show the configuration and where each value came from.",
+        "schema": "Print the JSON schema of electrictown.yaml, for editors.",
+        "debug": "Look into what a provider sent.",
+        "version": "Print the version.",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.table:
+            return None
+        command: click.Command = import_module(f"electrictown.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and name not in self.table:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, self.table, n=1)
+            meant = f"did you mean 'et {near[0]}'?" if near else "see 'et --help'"
+            raise UsageError(f"there is no command {name!r}", hint=meant)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.table.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(package_name="electrictown", prog_name="et", message="%(prog)s %(version)s")
+def _et() -> None:
+    """A town of language-model agents: any model, any provider, any role.
+
+    \b
+    Start here:
+      et run "implement binary search in Python"
+      et init          write down what was found, to edit it
+      et doctor        when something does not work
+    """
+
+
+def app(arguments: Sequence[str]) -> int:
+    """Run the command line; the return value is the process's exit code."""
+    try:
+        result: Any = _et.main(list(arguments), prog_name="et", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        return _INTERRUPTED
+    except click.ClickException as problem:
+        problem.show(sys.stderr)
+        return problem.exit_code
+    except ElectrictownError as error:
+        show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away: what it wanted is done. Python would complain again at exit.
+        sys.stderr.close()
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def show_error(error: ElectrictownError) -> None:
+    """Print `error` for a person, with every problem it carries and its hint, on stderr."""
+    lines = [f"error: {error.message}"]
+    if isinstance(error, ConfigError):
+        lines += [f"  {problem}" for problem in error.problems]
+    if error.hint:
+        lines.append(f"  hint: {error.hint}")
+    print(mask("\n".join(lines)), file=sys.stderr)
