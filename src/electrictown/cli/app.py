@@ -78,24 +78,22 @@ def _et() -> None:
 def app(arguments: Sequence[str]) -> int:
     """Run the command line; the return value is the process's exit code."""
     try:
-        result: Any = _et.main(list(arguments), prog_name="et", standalone_mode=False)
+        code: Any = _et.main(list(arguments), prog_name="et", standalone_mode=False)
     except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.Abort:
-        return _INTERRUPTED
+        code = stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = _INTERRUPTED
     except click.ClickException as problem:
         problem.show(sys.stderr)
-        return problem.exit_code
+        code = problem.exit_code
     except ElectrictownError as error:
         show_error(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+        code = error.exit_code
     except BrokenPipeError:
         # The reader went away: what it wanted is done. Python would complain again at exit.
         sys.stderr.close()
-        return 0
-    return result if isinstance(result, int) else 0
+        code = 0
+    return code if isinstance(code, int) else 0
 
 
 def show_error(error: ElectrictownError) -> None:

@@ -53,21 +53,26 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 class Route(Struct, frozen=True):
-    """What a role or name resolves to: the primary, the pool of parallel members, the fallbacks."""
+    """What a role or name resolves to: the primary, the pool of parallel members, the fallbacks.
+
+    `patient` is False where the caller has others to turn to: the router then makes one attempt a
+    target and neither waits nor asks the same one again.
+    """
 
     name: str
     primary: Target
     pool: tuple[Target, ...] = ()
     fallbacks: tuple[Target, ...] = ()
+    patient: bool = True
 
     @property
     def chain(self) -> tuple[Target, ...]:
         """Primary and fallbacks in the order they are tried."""
         return (self.primary, *self.fallbacks)
 
-    def only(self, target: Target) -> Route:
+    def only(self, target: Target, *, patient: bool = True) -> Route:
         """The route that asks `target` and nobody else."""
-        return Route(self.name, target)
+        return Route(self.name, target, patient=patient)
 
 
 class RouteTable(Struct, frozen=True):
