@@ -1,0 +1,195 @@
+"""What the wires share: tolerant readers of JSON values, usage, and when to come back.
+
+Error bodies are read in `faults` and typed in `verdict`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from electrictown.errors import BadReplyError
+from electrictown.llm.messages import Json, Usage
+from electrictown.redact import mask
+
+__all__ = [
+    "as_int",
+    "as_text",
+    "disjoint_usage",
+    "encode_json",
+    "excerpt",
+    "json_or_text",
+    "parse_json",
+    "retry_after",
+    "seconds",
+]
+
+encode_json = msgspec.json.Encoder().encode
+"""Any value of ours or of JSON as compact JSON bytes."""
+
+_decode = msgspec.json.Decoder().decode
+
+
+def parse_json(body: bytes | str) -> Json:
+    """`body` as JSON.
+
+    Raises:
+        BadReplyError: when it is not JSON; the message quotes its beginning.
+    """
+    try:
+        return _decode(body)
+    except msgspec.DecodeError as error:
+        raise BadReplyError(f"the reply is not JSON: {excerpt(body) or '(empty)'}") from error
+
+
+def json_or_text(text: str) -> Json:
+    """`text` as JSON where it is JSON, else itself."""
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def excerpt(body: bytes | str, limit: int = 200) -> str:
+    """The beginning of `body` as one line of text, secrets masked, for error messages."""
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    line = " ".join(text[: limit * 4].split())
+    return mask(line if len(line) <= limit else line[:limit] + "...")
+
+
+def as_int(value: Json) -> int:
+    """A count a vendor sent as number, float, text or null; 0 for anything else."""
+    if type(value) is int:
+        return value
+    try:
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def as_text(value: Json) -> str:
+    """Text as it is, None as "", any other JSON value as JSON text (tool arguments sent as objects)."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else encode_json(value).decode()
+
+
+def disjoint_usage(
+    *,
+    prompt: int,
+    output: int,
+    cache_read: int = 0,
+    cache_write: int = 0,
+    reasoning: int = 0,
+    cost_usd: float | None = None,
+) -> Usage:
+    """Usage from a vendor whose prompt count includes what came from, or went into, its cache."""
+    return Usage(
+        input=max(prompt - cache_read - cache_write, 0),
+        cache_read=cache_read,
+        cache_write=cache_write,
+        output=output,
+        reasoning=reasoning,
+        cost_usd=cost_usd,
+    )
+
+
+_DURATION = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|h|hours?|m|min|minutes?|s|sec|seconds?)(?![a-z])", re.I
+)
+_UNITS = {"ms": 0.001, "mi": 60.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_TRY_AGAIN = re.compile(
+    r"(?:try again|retry|wait|available|resets?)[^.\n]{0,30}?\s(?:in|after|for)\s+"
+    r"((?:\d+(?:\.\d+)?\s*(?:ms|milliseconds?|hours?|minutes?|min|seconds?|sec|h|m|s)\s*)+)",
+    re.I,
+)
+_EPOCH = 1_000_000_000.0
+
+
+def seconds(text: str) -> float | None:
+    """A duration such as `34.4s`, `6m0s`, `174ms`, `20 seconds` or `7` in seconds; None if it is none."""
+    text = text.strip()
+    if not text:
+        return None
+    try:
+        plain = float(text)
+    except ValueError:
+        found = _DURATION.findall(text)
+        return sum(float(n) * _unit(u) for n, u in found) if found else None
+    return plain if math.isfinite(plain) and plain >= 0 else None
+
+
+def _unit(word: str) -> float:
+    word = word.lower()
+    if word.startswith("milli"):
+        return 0.001
+    return _UNITS.get(word[:2], _UNITS[word[0]])
+
+
+def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
+    """How many seconds the vendor asks to wait, None where it does not say.
+
+    In this order: `retry-after-ms`, `retry-after` (seconds or an HTTP date), the reset of whichever
+    `x-ratelimit-*` allowance is used up, and a sentence like "try again in 174ms" in `message`.
+    """
+    if (ms := seconds(headers.get("retry-after-ms", ""))) is not None:
+        return ms / 1000
+    if value := headers.get("retry-after", "").strip():
+        plain = seconds(value) if value[0].isdigit() else None
+        if plain is not None:
+            return plain
+        if (moment := _http_date(value)) is not None:
+            return max(0.0, moment - _now(headers))
+    if (reset := _allowance_reset(headers)) is not None:
+        return reset
+    said = _TRY_AGAIN.search(message)
+    return seconds(said.group(1)) if said else None
+
+
+def _allowance_reset(headers: Mapping[str, str]) -> float | None:
+    waits: list[float] = []
+    for name, value in headers.items():
+        if "ratelimit" not in name or "reset" not in name:
+            continue
+        left = headers.get(name.replace("reset", "remaining"), "")
+        if seconds(left) != 0:
+            continue
+        wait = seconds(value) if "T" not in value else None
+        if wait is None:
+            moment = _iso_date(value)
+            wait = None if moment is None else max(0.0, moment - _now(headers))
+        elif wait > _EPOCH:  # a moment, in seconds or (OpenRouter) in milliseconds
+            wait = max(0.0, (wait / 1000 if wait > _EPOCH * 100 else wait) - _now(headers))
+        if wait is not None:
+            waits.append(wait)
+    return max(waits, default=None)
+
+
+def _http_date(value: str) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _iso_date(value: str) -> float | None:
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _now(headers: Mapping[str, str]) -> float:
+    # The vendor's own clock where it tells it: ours may be wrong, and a recorded exchange stays true.
+    if (told := _http_date(headers.get("date", ""))) is not None:
+        return told
+    from time import time
+
+    return time()
