@@ -1,0 +1,313 @@
+"""What one field alone cannot know: references, fallbacks, keys, and keys that a type does not have.
+
+Works on the plain data, so that it finds everything even where a field has the wrong type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from electrictown.config.compat import COMPATIBLE
+from electrictown.config.origin import Source
+from electrictown.config.schema import ProviderConfig
+from electrictown.config.variables import Resolved
+from electrictown.config.yaml_tree import Key, Problem, as_json
+
+__all__ = ["BUILT_IN", "check", "suggest"]
+
+BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "openai": (),
+    "anthropic": (),
+    "gemini": (),
+    "ollama": (),
+    "lmstudio": (),
+    "local": ("slots", "threads", "n_ctx"),
+    "scripted": ("script", "models"),
+}
+"""The types that ship with the program, and the keys that only they understand."""
+
+_VENDOR = {
+    "openai": ("api.openai.com", "OPENAI_API_KEY"),
+    "anthropic": ("api.anthropic.com", "ANTHROPIC_API_KEY"),
+    "gemini": ("generativelanguage.googleapis.com", "GEMINI_API_KEY"),
+}
+"""Types whose own host answers nobody without a key, and the variable that usually holds it."""
+
+_ONLY_FOR = {
+    "auth_type": ("ollama", "lmstudio"),
+    "org": ("openai", "lmstudio"),
+    "api": ("openai", "lmstudio"),
+    "num_ctx": ("ollama",),
+}
+_RESERVED = ("mayor", "polecat", "witness", "refinery", "reviewer", "tester")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The remedy for a name that is not known: the nearest one, or all of them."""
+    from difflib import get_close_matches
+
+    names = [str(k) for k in known]
+    near = get_close_matches(name, names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(names)}" if names else "none is defined"
+
+
+def check(
+    data: dict[str, Any], found: Resolved, source: Source, problems: list[Problem], *, require_keys: bool
+) -> None:
+    """Append every problem of `data` to `problems`; complete `data` with what it leaves to the defaults."""
+    checks = _Checks(data, found, source, problems)
+    checks.providers()
+    checks.models()
+    checks.roles()
+    checks.keys(require=require_keys)
+
+
+class _Checks:
+    def __init__(
+        self, data: dict[str, Any], found: Resolved, source: Source, problems: list[Problem]
+    ) -> None:
+        self._data = data
+        self._found = found
+        self._source = source
+        self._problems = problems
+        self._used: set[str] = set()
+
+    def providers(self) -> None:
+        """Types, addresses, authentication, and the keys that an entry may have."""
+        entries = self._data.get("providers")
+        if not entries or not isinstance(entries, dict):
+            if entries is None or entries == {}:
+                remedy = (
+                    "add one under `providers:`, or let `et init` write a file for what is on this machine"
+                )
+                self._add((), "no providers are defined", remedy)
+            return
+        for name, entry in self._tables("providers"):
+            at = ("providers", name)
+            if not name.strip() or "/" in name:
+                self._add(at, f"the provider name {name!r} cannot be used", "use letters, digits and dashes")
+            kind = entry.get("type")
+            if kind == "":
+                self._add(
+                    (*at, "type"), f"provider {name!r} has an empty type", f"one of: {', '.join(BUILT_IN)}"
+                )
+            elif isinstance(kind, str):
+                self._type(at, kind, entry)
+            self._address(at, entry)
+            self._authentication(at, entry)
+
+    def _type(self, at: Key, kind: str, entry: dict[str, Any]) -> None:
+        fields = ProviderConfig.model_fields
+        if kind not in BUILT_IN:
+            from electrictown.llm.provider import provider_types
+
+            types = [*provider_types(), *COMPATIBLE]
+            if kind not in types:
+                remedy = f"{suggest(kind, types)} (a server that speaks OpenAI's protocol is `type: openai`)"
+                self._add((*at, "type"), f"provider {at[1]!r} has the unknown type {kind!r}", remedy)
+                return
+        for key in list(entry):
+            if key in fields:
+                allowed = _ONLY_FOR.get(key)
+                if allowed and kind in BUILT_IN and kind not in allowed:
+                    self._source.notes.append(f"{_dotted((*at, key))} has no effect: it is for {allowed[0]}")
+            elif kind in BUILT_IN and key not in BUILT_IN[kind]:
+                known = [*fields, *BUILT_IN[kind]]
+                self._add((*at, key), f"unknown key {key!r} in {_dotted(at)}", suggest(key, known))
+            else:
+                entry[key] = as_json(entry[key])
+
+    def _address(self, at: Key, entry: dict[str, Any]) -> None:
+        url = entry.get("base_url")
+        if not url or not isinstance(url, str):
+            return
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            good = False
+        if not good:
+            what = f"base_url of provider {at[1]!r} is no address"
+            self._add((*at, "base_url"), what, "write it as http://host:port or https://host/path")
+
+    def _authentication(self, at: Key, entry: dict[str, Any]) -> None:
+        auth, key, name = entry.get("auth_type"), entry.get("api_key"), at[1]
+        if auth not in ("bearer", "basic") or (*at, "api_key") in self._found.unset:
+            return
+        if not key:
+            what = f"provider {name!r} has auth_type {auth} but no api_key"
+            self._add((*at, "auth_type"), what, "add api_key: $YOUR_VARIABLE, or set auth_type: none")
+        elif auth == "basic" and isinstance(key, str) and ":" not in key:
+            what = f"provider {name!r} has auth_type basic but its api_key holds no ':'"
+            self._add((*at, "api_key"), what, "basic wants user:password")
+
+    def models(self) -> None:
+        """Every alias leads to a provider."""
+        providers = dict(self._tables("providers"))
+        for alias, entry in self._tables("models"):
+            at = ("models", alias)
+            provider, model = entry.get("provider"), entry.get("model")
+            for field, value in (("provider", provider), ("model", model)):
+                if isinstance(value, str) and not value.strip():
+                    self._add((*at, field), f"model {alias!r} has an empty {field}", f"name the {field}")
+            if isinstance(provider, str) and provider.strip() and provider not in self._names("providers"):
+                what = f"model {alias!r} references the unknown provider {provider!r}"
+                self._add((*at, "provider"), what, suggest(provider, self._names("providers")))
+            kind = providers.get(str(provider), {}).get("type")
+            if "num_ctx" in entry and kind in BUILT_IN and kind != "ollama":
+                self._source.notes.append(f"{_dotted((*at, 'num_ctx'))} has no effect: it is for ollama")
+
+    def roles(self) -> None:
+        """Roles, specialists and defaults: every reference leads to a model, no fallback is pointless."""
+        defaults = self._data.get("defaults")
+        defaults = defaults if isinstance(defaults, dict) else {}
+        for section in ("roles", "specialists"):
+            for name, entry in list(self._tables(section)):
+                at = (section, name)
+                if section == "specialists" and name in _RESERVED:
+                    self._add(at, f"specialist {name!r} has the name of a role", "give it another name")
+                if not self._complete(at, entry, defaults):
+                    continue
+                self._route(at, entry, strict=section == "roles")
+        if defaults:
+            self._route(("defaults",), defaults, strict=False)
+            if defaults.get("fallbacks") and not defaults.get("model"):
+                self._source.notes.append("defaults.fallbacks has no effect without defaults.model")
+
+    def _complete(self, at: Key, entry: dict[str, Any], defaults: dict[str, Any]) -> bool:
+        """Give a role without a model that of the defaults; False where there is none."""
+        if "model" in entry and entry["model"] != "":
+            return True
+        if entry.get("model") == "" and not entry.get("agent"):
+            self._add((*at, "model"), f"{_dotted(at)} has an empty model", "name a model alias")
+            return False
+        if not defaults.get("model"):
+            if entry.get("agent"):
+                del self._data[at[0]][at[1]]
+            else:
+                self._add(at, f"{_dotted(at)} has no model", "add model: ALIAS, or set defaults.model")
+            return False
+        for field in ("model", "fallbacks"):
+            if field in defaults and not entry.get(field):
+                entry[field] = list(defaults[field]) if field == "fallbacks" else defaults[field]
+                self._source.filled[(*at, field)] = f"defaults.{field}"
+        return True
+
+    def _route(self, at: Key, entry: dict[str, Any], *, strict: bool) -> None:
+        primary = self._reference((*at, "model"), entry.get("model"), "model")
+        pool = entry.get("pool")
+        for i, name in enumerate(pool if isinstance(pool, list) else ()):
+            self._reference((*at, "pool", i), name, "pool member")
+        given = entry.get("fallbacks")
+        if not isinstance(given, list):
+            return
+        seen: dict[tuple[str, str], str] = {primary: str(entry["model"])} if primary else {}
+        kept: list[Any] = []
+        for i, name in enumerate(given):
+            here = (*at, "fallbacks", i)
+            target = self._reference(here, name, "fallback")
+            if target is None or target not in seen:
+                kept.append(name)
+            elif strict:
+                what = (
+                    f"fallback {name!r} of {_dotted(at)} is the same provider and model as {seen[target]!r}"
+                )
+                self._add(here, what, "remove it, or name a model elsewhere")
+            else:
+                # The Go original checks roles only, and files written for it go on working.
+                self._source.notes.append(
+                    f"{_dotted(here)} has no effect: it is the same as {seen[target]!r}"
+                )
+            if target:
+                seen.setdefault(target, str(name))
+        entry["fallbacks"] = kept
+
+    def _reference(self, at: Key, name: Any, what: str) -> tuple[str, str] | None:
+        """The provider and model that `name` means; a problem where it means nothing."""
+        if at[-1] == "model" and name in (None, ""):
+            return None
+        if not isinstance(name, str):
+            if name is None:
+                self._add(at, f"{_dotted(at[:-1])} has an empty {what}", "name a model alias, or remove it")
+            return None
+        aliases, providers = self._data.get("models"), self._names("providers")
+        if isinstance(aliases, dict) and name in aliases:
+            entry: Any = aliases[name]
+            provider, model = (
+                (entry.get("provider"), entry.get("model")) if isinstance(entry, dict) else ("", "")
+            )
+            self._used.add(str(provider))
+            return (str(provider), str(model))
+        provider, slash, model = name.partition("/")
+        if slash and model and provider in providers:
+            self._used.add(provider)
+            return (provider, model)
+        where = at[:-1] if at[-1] == "model" else at[:-2]
+        if not name.strip():
+            self._add(at, f"{_dotted(where)} has an empty {what}", "name a model alias, or remove it")
+        else:
+            known = [*self._names("models"), *(f"{p}/{model or 'MODEL'}" for p in providers)]
+            text = f"the {what} {name!r} of {_dotted(where)} is no model alias and no provider/model"
+            self._add(at, text, suggest(name, known))
+        return None
+
+    def keys(self, *, require: bool) -> None:
+        """A provider that a role needs must have its key; one that nobody needs is noted."""
+        for name, entry in self._tables("providers"):
+            at = ("providers", name)
+            unset = {path: var for path, var in self._found.unset.items() if path[:2] == at}
+            lacks = [
+                (path, f"provider {name!r} wants ${var}, which is not set or empty", _export(var))
+                for path, var in unset.items()
+            ]
+            vendor = self._vendor(entry)
+            if vendor and not entry.get("api_key") and (*at, "api_key") not in unset:
+                lacks.append(
+                    (
+                        at,
+                        f"provider {name!r} has no api_key, and {vendor[0]} wants one",
+                        f"add api_key: ${vendor[1]} and set that variable",
+                    )
+                )
+            if not lacks:
+                continue
+            self._source.missing[name] = tuple(f"${var}" for var in unset.values()) or ("",)
+            for path, what, remedy in lacks:
+                if require and name in self._used:
+                    self._add(path, what, remedy)
+                else:
+                    unused = "" if name in self._used else "; no role uses it"
+                    self._source.notes.append(f"{what}{unused}")
+
+    def _vendor(self, entry: dict[str, Any]) -> tuple[str, str] | None:
+        vendor = _VENDOR.get(str(entry.get("type")))
+        url = entry.get("base_url")
+        return vendor if vendor and (not url or vendor[0] in str(url)) else None
+
+    def _tables(self, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        entries = self._data.get(section)
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            if isinstance(entry, dict):
+                yield str(name), entry
+
+    def _names(self, section: str) -> list[str]:
+        entries = self._data.get(section)
+        return [str(name) for name in entries] if isinstance(entries, dict) else []
+
+    def _add(self, at: Key, what: str, remedy: str) -> None:
+        lines = self._source.lines
+        while at and at not in lines:
+            at = at[:-1]
+        self._problems.append(Problem(lines.get(at, 0), what, remedy))
+
+
+def _export(variable: str) -> str:
+    return f"export {variable}=..., or put it in a file for --env-file"
+
+
+def _dotted(at: Key) -> str:
+    return ".".join(str(step) for step in at)

@@ -1,0 +1,73 @@
+"""What files of the Go original say in other words, put into ours; each change leaves a note."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from electrictown.config.yaml_tree import Key, Problem
+
+__all__ = ["COMPATIBLE", "translate"]
+
+COMPATIBLE = {
+    "groq": "https://api.groq.com/openai/v1",
+    "mistral": "https://api.mistral.ai/v1",
+    "cerebras": "https://api.cerebras.ai/v1",
+}
+"""Types of the Go original that are OpenAI's protocol at another address."""
+
+_RENAMED = {"reviewer": "witness", "tester": "refinery"}
+
+
+def translate(data: dict[str, Any], lines: dict[Key, int], notes: list[str], problems: list[Problem]) -> None:
+    """Change `data` in place: role names, compatible types, zeroes that mean "not set", agents."""
+    _rename_roles(data, lines, notes, problems)
+    for name, entry in _tables(data, "providers"):
+        kind = entry.get("type")
+        if isinstance(kind, str) and kind in COMPATIBLE:
+            entry["type"] = "openai"
+            if not entry.get("base_url"):
+                entry["base_url"] = COMPATIBLE[kind]
+            notes.append(f"providers.{name}: type {kind} is read as openai at {COMPATIBLE[kind]}")
+        timeouts = entry.get("timeouts")
+        if isinstance(timeouts, dict):
+            entry["timeouts"] = {k: None if v in ("0", "0.0") else v for k, v in timeouts.items()}
+    for table in (data.get("defaults"), *(e for s in ("models", "roles") for _, e in _tables(data, s))):
+        if isinstance(table, dict) and table.get("max_tokens") == "0":
+            del table["max_tokens"]
+    if data.get("agents"):
+        notes.append("agents: coding agents as roles are not part of this version; the section has no effect")
+    for name, entry in _tables(data, "roles"):
+        if entry.get("agent"):
+            notes.append(
+                f"roles.{name}.agent has no effect: the role is filled by {entry.get('model') or 'defaults.model'}"
+            )
+    defaults = data.get("defaults")
+    if isinstance(defaults, dict) and defaults.get("log_dir"):
+        notes.append("defaults.log_dir has no effect: the result is on stdout, --jsonl records the run")
+
+
+def _rename_roles(
+    data: dict[str, Any], lines: dict[Key, int], notes: list[str], problems: list[Problem]
+) -> None:
+    roles = data.get("roles")
+    if not isinstance(roles, dict):
+        return
+    for old, new in _RENAMED.items():
+        if old not in roles:
+            continue
+        if new in roles:
+            what = f"roles.{old} and roles.{new} are two names of one role"
+            problems.append(Problem(lines.get(("roles", old), 0), what, f"keep roles.{new}"))
+            del roles[old]
+            continue
+        roles[new] = roles.pop(old)
+        for key in [k for k in lines if k[:2] == ("roles", old)]:
+            lines[("roles", new, *key[2:])] = lines.pop(key)
+        notes.append(f"roles.{old} is read as roles.{new}")
+
+
+def _tables(data: dict[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
+    entries = data.get(section)
+    if not isinstance(entries, dict):
+        return []
+    return [(str(name), entry) for name, entry in entries.items() if isinstance(entry, dict)]

@@ -1,0 +1,230 @@
+"""The way from a file to a `Config`, or to one `ConfigError` that lists everything wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from electrictown.config.checks import check, suggest
+from electrictown.config.compat import translate
+from electrictown.config.origin import Source
+from electrictown.config.schema import Config
+from electrictown.config.variables import Resolved, resolve
+from electrictown.config.yaml_tree import Key, Problem, read_yaml
+from electrictown.errors import ConfigError
+from electrictown.redact import mask
+
+__all__ = ["find_config", "load_config", "load_env_file", "parse_config"]
+
+_NAME = "electrictown.yaml"
+_LARGEST = 1 << 20
+_NAMED = ("providers", "models", "roles", "specialists")
+
+
+def find_config(explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file to read: `explicit`, else the first electrictown.yaml there is, else None.
+
+    Looked for in the current folder, in $HOME, and in $XDG_CONFIG_HOME/electrictown.
+    """
+    if explicit:
+        return Path(explicit).expanduser()
+    home = Path(environ.get("HOME") or Path.home())
+    settings = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    places = (Path(_NAME), home / _NAME, settings / "electrictown" / _NAME)
+    return next((place for place in places if place.exists()), None)
+
+
+def load_config(
+    path: Path | str, environ: Mapping[str, str] = os.environ, *, require_keys: bool = True
+) -> Config:
+    """Read `path`, resolve its variables from `environ`, check everything.
+
+    Without `require_keys` a provider that lacks its key is a note, for commands that only look.
+
+    Raises:
+        ConfigError: with every problem of the file, each with its line and remedy.
+    """
+    return parse_config(_read(Path(path)), str(path), environ, require_keys=require_keys)
+
+
+def parse_config(
+    text: str,
+    file: str = _NAME,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    require_keys: bool = True,
+) -> Config:
+    """The configuration in `text`; `file` is the name it bears in messages.
+
+    Raises:
+        ConfigError: with every problem of the text, each with its line and remedy.
+    """
+    problems: list[Problem] = []
+    tree = read_yaml(text, problems)
+    source = Source(file=file, text=text, lines=tree.lines, notes=tree.notes)
+    if not isinstance(tree.data, dict):
+        if not problems:
+            problems.append(_no_mapping(tree.data))
+        raise _error(file, problems)
+    data = _without_nulls(tree.data)
+    translate(data, source.lines, source.notes, problems)
+    found = Resolved()
+    data["providers"] = resolve(data.get("providers"), environ, ("providers",), found)
+    source.variables = found.variables
+    check(data, found, source, problems, require_keys=require_keys)
+    config = _validate(data, source.lines, problems)
+    if problems or config is None:
+        raise _error(file, problems)
+    return config.bind(source)
+
+
+def load_env_file(path: Path | str) -> dict[str, str]:
+    """The KEY=VALUE lines of a file, as `--env-file` takes it; blank lines, # lines and others are skipped.
+
+    Quotes around a value are removed, `export ` before a key too.
+
+    Raises:
+        ConfigError: when the file cannot be read.
+    """
+    values: dict[str, str] = {}
+    for line in _read(Path(path)).splitlines():
+        key, equals, value = line.strip().partition("=")
+        if not equals or key.startswith("#"):
+            continue
+        value = value.strip()
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        values[key.removeprefix("export ").strip()] = value
+    return values
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_LARGEST + 1)
+    except FileNotFoundError:
+        hint = "check the path, or let `et init` write a file for what is on this machine"
+        raise ConfigError(f"there is no file {path}", hint, file=str(path)) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder", f"name the file: {path / _NAME}", file=str(path)) from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a path"
+        raise ConfigError(f"{path} cannot be read: {why}", "check the path", file=str(path)) from None
+    if len(content) > _LARGEST:
+        raise ConfigError(f"{path} is larger than a megabyte", "is it the right file?", file=str(path))
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problem = Problem(line, "the file is not UTF-8 text", "save it as UTF-8")
+        raise _error(str(path), [problem]) from None
+
+
+def _no_mapping(data: Any) -> Problem:
+    if data is None:
+        return Problem(0, "the file is empty", "`et init` writes one for what is on this machine")
+    return Problem(1, "the file is no mapping", "it begins with a section, such as `providers:`")
+
+
+def _without_nulls(data: dict[str, Any]) -> dict[str, Any]:
+    """A key without a value is a key left out; a named entry without a value is an empty entry."""
+    kept: dict[str, Any] = {}
+    for section, content in data.items():
+        if isinstance(content, dict) and section in _NAMED:
+            entries = {name: {} if entry is None else entry for name, entry in content.items()}
+            kept[section] = {name: _fields(entry) for name, entry in entries.items()}
+        elif content is not None:
+            kept[section] = _fields(content)
+    return kept
+
+
+def _fields(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    fields: dict[str, Any] = entry
+    return {
+        name: value if name == "options" else _fields(value)
+        for name, value in fields.items()
+        if value is not None
+    }
+
+
+def _validate(data: dict[str, Any], lines: dict[Key, int], problems: list[Problem]) -> Config | None:
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        for finding in error.errors(include_url=False, include_input=False):
+            problems.append(_translate(finding["loc"], finding["type"], finding.get("ctx", {}), lines))
+        return None
+
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "tuple_type": "a list, such as [one, two]",
+    "dict_type": "a mapping of `name: value` lines",
+    "model_type": "a mapping of `name: value` lines",
+    "model_attributes_type": "a mapping of `name: value` lines",
+    "value_error": "text",
+}
+
+
+def _translate(at: Key, kind: str, context: Mapping[str, Any], lines: dict[Key, int]) -> Problem:
+    """pydantic's finding in our words; the value itself is never shown, it may be a key."""
+    name = ".".join(str(step) for step in at)
+    known = at
+    while known and known not in lines:
+        known = known[:-1]
+    line = lines.get(known, 0)
+    if kind == "extra_forbidden":
+        section = ".".join(str(step) for step in at[:-1]) or "the file"
+        return Problem(
+            line, f"unknown key {str(at[-1])!r} in {section}", suggest(str(at[-1]), _keys(at[:-1]))
+        )
+    if kind == "missing":
+        section = ".".join(str(step) for step in at[:-1]) or "the file"
+        return Problem(line, f"{section} has no {at[-1]}", f"add `{at[-1]}: ...` there")
+    if kind == "literal_error":
+        return Problem(line, f"{name} has a value that is not known", f"one of: {context['expected']}")
+    for bound, word in (("ge", "at least"), ("le", "at most")):
+        if bound in context:
+            return Problem(line, f"{name} is out of range", f"it should be {word} {context[bound]}")
+    expected = _EXPECTED.get(kind, "something else")
+    return Problem(line, f"{name} is of the wrong kind", f"it should be {expected}")
+
+
+def _keys(at: Key) -> list[str]:
+    """The keys that the mapping at `at` may have."""
+    model: type[BaseModel] = Config
+    for step in at:
+        field = model.model_fields.get(str(step))
+        if field is None:
+            continue  # the name of an entry
+        parts = (field.annotation, *getattr(field.annotation, "__args__", ()))
+        model = next((p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)), model)
+    return [*model.model_fields]
+
+
+def _error(file: str, problems: list[Problem]) -> ConfigError:
+    # One message a finding, in the order of the file.
+    found = sorted(dict.fromkeys(problems))
+    texts = [
+        mask(f"{file}:{p.line}: {p.what}; {p.remedy}" if p.line else f"{file}: {p.what}; {p.remedy}")
+        for p in found
+    ]
+    count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
+    return ConfigError(
+        f"the configuration {file} has {count}", file=file, line=found[0].line if found else 0, problems=texts
+    )
