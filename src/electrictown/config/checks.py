@@ -13,7 +13,7 @@ from electrictown.config.compat import COMPATIBLE
 from electrictown.config.origin import Source
 from electrictown.config.schema import ProviderConfig
 from electrictown.config.variables import Resolved
-from electrictown.config.yaml_tree import Key, Problem, as_json
+from electrictown.config.yaml_tree import Data, Key, Problem, as_json, is_list, is_table
 
 __all__ = ["BUILT_IN", "check", "suggest"]
 
@@ -79,7 +79,7 @@ class _Checks:
     def providers(self) -> None:
         """Types, addresses, authentication, and the keys that an entry may have."""
         entries = self._data.get("providers")
-        if not entries or not isinstance(entries, dict):
+        if not entries or not is_table(entries):
             if entries is None or entries == {}:
                 remedy = (
                     "add one under `providers:`, or let `et init` write a file for what is on this machine"
@@ -164,7 +164,7 @@ class _Checks:
     def roles(self) -> None:
         """Roles, specialists and defaults: every reference leads to a model, no fallback is pointless."""
         defaults = self._data.get("defaults")
-        defaults = defaults if isinstance(defaults, dict) else {}
+        defaults = defaults if is_table(defaults) else {}
         for section in ("roles", "specialists"):
             for name, entry in list(self._tables(section)):
                 at = (section, name)
@@ -187,7 +187,7 @@ class _Checks:
             return False
         if not defaults.get("model"):
             if entry.get("agent"):
-                del self._data[at[0]][at[1]]
+                del self._data[str(at[0])][at[1]]
             else:
                 self._add(at, f"{_dotted(at)} has no model", "add model: ALIAS, or set defaults.model")
             return False
@@ -200,10 +200,10 @@ class _Checks:
     def _route(self, at: Key, entry: dict[str, Any], *, strict: bool) -> None:
         primary = self._reference((*at, "model"), entry.get("model"), "model")
         pool = entry.get("pool")
-        for i, name in enumerate(pool if isinstance(pool, list) else ()):
+        for i, name in enumerate(pool if is_list(pool) else ()):
             self._reference((*at, "pool", i), name, "pool member")
         given = entry.get("fallbacks")
-        if not isinstance(given, list):
+        if not is_list(given):
             return
         seen: dict[tuple[str, str], str] = {primary: str(entry["model"])} if primary else {}
         kept: list[Any] = []
@@ -226,7 +226,7 @@ class _Checks:
                 seen.setdefault(target, str(name))
         entry["fallbacks"] = kept
 
-    def _reference(self, at: Key, name: Any, what: str) -> tuple[str, str] | None:
+    def _reference(self, at: Key, name: Data, what: str) -> tuple[str, str] | None:
         """The provider and model that `name` means; a problem where it means nothing."""
         if at[-1] == "model" and name in (None, ""):
             return None
@@ -235,11 +235,9 @@ class _Checks:
                 self._add(at, f"{_dotted(at[:-1])} has an empty {what}", "name a model alias, or remove it")
             return None
         aliases, providers = self._data.get("models"), self._names("providers")
-        if isinstance(aliases, dict) and name in aliases:
+        if is_table(aliases) and name in aliases:
             entry: Any = aliases[name]
-            provider, model = (
-                (entry.get("provider"), entry.get("model")) if isinstance(entry, dict) else ("", "")
-            )
+            provider, model = (entry.get("provider"), entry.get("model")) if is_table(entry) else ("", "")
             self._used.add(str(provider))
             return (str(provider), str(model))
         provider, slash, model = name.partition("/")
@@ -290,13 +288,13 @@ class _Checks:
 
     def _tables(self, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
         entries = self._data.get(section)
-        for name, entry in entries.items() if isinstance(entries, dict) else ():
-            if isinstance(entry, dict):
-                yield str(name), entry
+        for name, entry in entries.items() if is_table(entries) else ():
+            if is_table(entry):
+                yield name, entry
 
     def _names(self, section: str) -> list[str]:
         entries = self._data.get(section)
-        return [str(name) for name in entries] if isinstance(entries, dict) else []
+        return [*entries] if is_table(entries) else []
 
     def _add(self, at: Key, what: str, remedy: str) -> None:
         lines = self._source.lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from electrictown.config.yaml_tree import Key, Problem
+from electrictown.config.yaml_tree import Key, Problem, is_table
 
 __all__ = ["COMPATIBLE", "translate"]
 
@@ -29,20 +29,19 @@ def translate(data: dict[str, Any], lines: dict[Key, int], notes: list[str], pro
                 entry["base_url"] = COMPATIBLE[kind]
             notes.append(f"providers.{name}: type {kind} is read as openai at {COMPATIBLE[kind]}")
         timeouts = entry.get("timeouts")
-        if isinstance(timeouts, dict):
+        if is_table(timeouts):
             entry["timeouts"] = {k: None if v in ("0", "0.0") else v for k, v in timeouts.items()}
     for table in (data.get("defaults"), *(e for s in ("models", "roles") for _, e in _tables(data, s))):
-        if isinstance(table, dict) and table.get("max_tokens") == "0":
+        if is_table(table) and table.get("max_tokens") == "0":
             del table["max_tokens"]
     if data.get("agents"):
         notes.append("agents: coding agents as roles are not part of this version; the section has no effect")
     for name, entry in _tables(data, "roles"):
         if entry.get("agent"):
-            notes.append(
-                f"roles.{name}.agent has no effect: the role is filled by {entry.get('model') or 'defaults.model'}"
-            )
+            filled = entry.get("model") or "defaults.model"
+            notes.append(f"roles.{name}.agent has no effect: the role is filled by {filled}")
     defaults = data.get("defaults")
-    if isinstance(defaults, dict) and defaults.get("log_dir"):
+    if is_table(defaults) and defaults.get("log_dir"):
         notes.append("defaults.log_dir has no effect: the result is on stdout, --jsonl records the run")
 
 
@@ -50,7 +49,7 @@ def _rename_roles(
     data: dict[str, Any], lines: dict[Key, int], notes: list[str], problems: list[Problem]
 ) -> None:
     roles = data.get("roles")
-    if not isinstance(roles, dict):
+    if not is_table(roles):
         return
     for old, new in _RENAMED.items():
         if old not in roles:
@@ -68,6 +67,6 @@ def _rename_roles(
 
 def _tables(data: dict[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
     entries = data.get(section)
-    if not isinstance(entries, dict):
+    if not is_table(entries):
         return []
-    return [(str(name), entry) for name, entry in entries.items() if isinstance(entry, dict)]
+    return [(name, entry) for name, entry in entries.items() if is_table(entry)]

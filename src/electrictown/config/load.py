@@ -14,7 +14,7 @@ from electrictown.config.compat import translate
 from electrictown.config.origin import Source
 from electrictown.config.schema import Config
 from electrictown.config.variables import Resolved, resolve
-from electrictown.config.yaml_tree import Key, Problem, read_yaml
+from electrictown.config.yaml_tree import Data, Key, Problem, is_table, read_yaml
 from electrictown.errors import ConfigError
 from electrictown.redact import mask
 
@@ -66,7 +66,7 @@ def parse_config(
     problems: list[Problem] = []
     tree = read_yaml(text, problems)
     source = Source(file=file, text=text, lines=tree.lines, notes=tree.notes)
-    if not isinstance(tree.data, dict):
+    if not is_table(tree.data):
         if not problems:
             problems.append(_no_mapping(tree.data))
         raise _error(file, problems)
@@ -124,7 +124,7 @@ def _read(path: Path) -> str:
         raise _error(str(path), [problem]) from None
 
 
-def _no_mapping(data: Any) -> Problem:
+def _no_mapping(data: Data) -> Problem:
     if data is None:
         return Problem(0, "the file is empty", "`et init` writes one for what is on this machine")
     return Problem(1, "the file is no mapping", "it begins with a section, such as `providers:`")
@@ -134,21 +134,19 @@ def _without_nulls(data: dict[str, Any]) -> dict[str, Any]:
     """A key without a value is a key left out; a named entry without a value is an empty entry."""
     kept: dict[str, Any] = {}
     for section, content in data.items():
-        if isinstance(content, dict) and section in _NAMED:
-            entries = {name: {} if entry is None else entry for name, entry in content.items()}
-            kept[section] = {name: _fields(entry) for name, entry in entries.items()}
+        if is_table(content) and section in _NAMED:
+            kept[section] = {name: {} if entry is None else _fields(entry) for name, entry in content.items()}
         elif content is not None:
             kept[section] = _fields(content)
     return kept
 
 
-def _fields(entry: Any) -> Any:
-    if not isinstance(entry, dict):
+def _fields(entry: Data) -> Data:
+    if not is_table(entry):
         return entry
-    fields: dict[str, Any] = entry
     return {
         name: value if name == "options" else _fields(value)
-        for name, value in fields.items()
+        for name, value in entry.items()
         if value is not None
     }
 

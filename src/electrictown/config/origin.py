@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from electrictown.config.schema import Config
-    from electrictown.config.yaml_tree import Key
+    from electrictown.config.yaml_tree import Data, Key
 
 __all__ = ["Origin", "Source", "origins"]
 
@@ -43,21 +43,23 @@ def origins(config: Config, source: Source) -> dict[str, Origin]:
     return dict(_walk(config, (), source))
 
 
-def _walk(value: Any, at: Key, source: Source) -> Iterator[tuple[str, Origin]]:
+def _walk(value: Data, at: Key, source: Source) -> Iterator[tuple[str, Origin]]:
     from pydantic import BaseModel
+
+    from electrictown.config.yaml_tree import is_table
 
     if isinstance(value, BaseModel):
         fields = {name: getattr(value, name) for name in type(value).model_fields} | (value.model_extra or {})
         for name, entry in fields.items():
             yield from _walk(entry, (*at, name), source)
-    elif isinstance(value, dict) and value and at[:1] != ("agents",):
+    elif is_table(value) and value and at[:1] != ("agents",):
         for name, entry in value.items():
             yield from _walk(entry, (*at, str(name)), source)
     else:
         yield ".".join(str(step) for step in at), _origin(value, at, source)
 
 
-def _origin(value: Any, at: Key, source: Source) -> Origin:
+def _origin(value: Data, at: Key, source: Source) -> Origin:
     from electrictown.config.variables import sensitive
     from electrictown.redact import Secret, mask
 
@@ -66,7 +68,7 @@ def _origin(value: Any, at: Key, source: Source) -> Origin:
     elif isinstance(value, str):
         shown = "***" if value and any(sensitive(str(step)) for step in at[2:]) else mask(value)
     else:
-        shown = list(value) if isinstance(value, tuple) else value
+        shown = [*value] if type(value) is tuple else value
     if at in source.filled:
         return Origin(shown, "file", source.filled[at])
     if at not in source.lines:

@@ -5,6 +5,7 @@ The descriptions are the documentation: `et schema` and docs/configuration.md ar
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -57,13 +58,13 @@ class _Part(BaseModel):
 class TimeoutsConfig(_Part):
     """The four limits of one request, in seconds; 0 is no limit."""
 
-    connect: _Seconds | None = Field(10.0, description="Until the connection stands.")
+    connect: _Seconds | None = Field(default=10.0, description="Until the connection stands.")
     first_token: _Seconds | None = Field(
-        120.0,
+        default=120.0,
         description="From the request to the first byte of the reply; raise it for models that load slowly.",
     )
-    idle: _Seconds | None = Field(60.0, description="Between two pieces of a stream.")
-    total: _Seconds | None = Field(1800.0, description="The whole request.")
+    idle: _Seconds | None = Field(default=60.0, description="Between two pieces of a stream.")
+    total: _Seconds | None = Field(default=1800.0, description="The whole request.")
 
 
 class ProviderConfig(_Part):
@@ -72,40 +73,41 @@ class ProviderConfig(_Part):
     model_config = ConfigDict(extra="allow")
 
     type: str = Field(
-        description="What it speaks: `openai` (and every compatible server), `anthropic`, `gemini`, `ollama`, "
-        "`lmstudio`, `local` (llama.cpp inside the program), `scripted` (plays a script), or a type that an "
-        "installed package adds."
+        description="What it speaks: `openai` (and every compatible server), `anthropic`, `gemini`, "
+        "`ollama`, `lmstudio`, `local` (llama.cpp inside the program), `scripted` (plays a script), or a "
+        "type that an installed package adds."
     )
-    base_url: str = Field("", description="Where it answers; the vendor's own address if left out.")
+    base_url: str = Field(default="", description="Where it answers; the vendor's own address if left out.")
     api_key: _Key = Field(
         default_factory=lambda: Secret(""),
         description="The key, best as `$VARIABLE`. For `auth_type: basic` it is `user:password`.",
         repr=False,
     )
     auth_type: Literal["bearer", "basic", "none"] | None = Field(
-        None,
-        description="How an Ollama host is asked: `bearer` (the default where there is a key), `basic`, `none`. "
-        "OpenAI, Anthropic and Gemini have one way each and ignore it.",
+        default=None,
+        description="How an Ollama host is asked: `bearer` (the default where there is a key), `basic`, "
+        "`none`. OpenAI, Anthropic and Gemini have one way each and ignore it.",
     )
-    org: str = Field("", description="OpenAI's organization id.")
+    org: str = Field(default="", description="OpenAI's organization id.")
     api: Literal["chat", "responses"] | None = Field(
-        None,
-        description="Which of OpenAI's two APIs: `chat` (the default, what compatible servers speak) or `responses`.",
+        default=None,
+        description="Which of OpenAI's two APIs: `chat` (the default, and what compatible servers speak) "
+        "or `responses`.",
     )
     headers: dict[str, str] = Field(
         default_factory=dict[str, str], description="Further HTTP headers of every request.", repr=False
     )
     max_in_flight: _Count | None = Field(
-        None,
+        default=None,
         description="How many calls this host takes at once, over all its models. Left out: one a pool slot.",
     )
     timeouts: TimeoutsConfig = Field(default_factory=TimeoutsConfig, description="Limits of one request.")
     allow_incomplete: bool = Field(
-        False,
+        default=False,
         description="Accept a stream that ends without its protocol's end, for servers that never send one.",
     )
     num_ctx: _Count | None = Field(
-        None, description="The context window in tokens that Ollama loads this host's models with."
+        default=None, description="The context window in tokens that Ollama loads this host's models with."
     )
 
     @property
@@ -119,8 +121,12 @@ class PriceConfig(_Part):
 
     input: _Money = Field(description="Tokens of the prompt that no cache held.")
     output: _Money = Field(description="Tokens of the reply, reasoning included.")
-    cache_read: _Money | None = Field(None, description="Tokens read from the cache; left out: as `input`.")
-    cache_write: _Money | None = Field(None, description="Tokens written to the cache; left out: as `input`.")
+    cache_read: _Money | None = Field(
+        default=None, description="Tokens read from the cache; left out: as `input`."
+    )
+    cache_write: _Money | None = Field(
+        default=None, description="Tokens written to the cache; left out: as `input`."
+    )
 
 
 class ModelConfig(_Part):
@@ -128,60 +134,67 @@ class ModelConfig(_Part):
 
     provider: str = Field(description="A name under `providers`.")
     model: str = Field(
-        description="The model's id at the provider. For `local`: a `.gguf` path or `hf:owner/repo/file.gguf`."
+        description="The model's id at the provider. For `local`: a `.gguf` path, "
+        "`hf:owner/repo/file.gguf`, or `smollm2`, the model that comes with the program."
     )
-    max_in_flight: _Count = Field(1, description="Calls at once that one pool slot of this model takes.")
+    max_in_flight: _Count = Field(
+        default=1, description="Calls at once that one pool slot of this model takes."
+    )
     context_window: _Count | None = Field(
-        None, description="Its context window in tokens, where the provider does not say or says wrong."
+        default=None,
+        description="Its context window in tokens, where the provider does not say or says wrong.",
     )
     num_ctx: _Count | None = Field(
-        None, description="The window Ollama loads it with; else the provider's `num_ctx`."
+        default=None, description="The window Ollama loads it with; else the provider's `num_ctx`."
     )
-    max_tokens: _Count | None = Field(None, description="Upper limit of a reply, in tokens.")
+    max_tokens: _Count | None = Field(default=None, description="Upper limit of a reply, in tokens.")
     temperature: _Temperature | None = Field(
-        None, description="Sampling temperature; left out: the vendor's default."
+        default=None, description="Sampling temperature; left out: the vendor's default."
     )
     effort: str = Field(
-        "", description="Reasoning effort, as the vendor names it: `none`, `low`, `medium`, `high`."
+        default="", description="Reasoning effort, as the vendor names it: `none`, `low`, `medium`, `high`."
     )
     options: _Options = Field(
         default_factory=dict[str, Any], description="Further fields of the request body, sent as they are."
     )
     price: PriceConfig | None = Field(
-        None, description="Overrides the price list; what is unknown stays unknown."
+        default=None, description="Overrides the price list; what is unknown stays unknown."
     )
 
 
 class RoleConfig(_Part):
     """Who fills a role. A model is named by its alias, or as `provider/model`."""
 
-    model: str = Field("", description="The primary model; left out: `defaults.model`.")
+    model: str = Field(default="", description="The primary model; left out: `defaults.model`.")
     pool: tuple[str, ...] = Field(
-        (), description="Models that work in parallel; the same one twice is two slots. Used for `polecat`."
+        default=(),
+        description="Models that work in parallel; the same one twice is two slots. Used for `polecat`.",
     )
     fallbacks: tuple[str, ...] = Field(
-        (), description="Tried in this order when the model or the whole pool fails."
+        default=(), description="Tried in this order when the model or the whole pool fails."
     )
-    max_tokens: _Count | None = Field(None, description="Upper limit of a reply of this role.")
-    temperature: _Temperature | None = Field(None, description="Sampling temperature of this role.")
-    system_prompt: str = Field("", description="Replaces the role's own system prompt.")
-    agent: str = Field("", description="Of the Go original: accepted, without effect.")
+    max_tokens: _Count | None = Field(default=None, description="Upper limit of a reply of this role.")
+    temperature: _Temperature | None = Field(default=None, description="Sampling temperature of this role.")
+    system_prompt: str = Field(default="", description="Replaces the role's own system prompt.")
+    agent: str = Field(default="", description="Of the Go original: accepted, without effect.")
 
 
 class SpecialistConfig(RoleConfig):
     """A worker for one kind of subtask; the mayor reads the description and assigns."""
 
-    description: str = Field("", description="What it is good at, for the mayor.")
+    description: str = Field(default="", description="What it is good at, for the mayor.")
 
 
 class DefaultsConfig(_Part):
     """What holds where a role or a model says nothing."""
 
-    model: str = Field("", description="The model of every role that is not configured.")
-    fallbacks: tuple[str, ...] = Field((), description="The fallbacks of those roles.")
-    max_tokens: _Count | None = Field(None, description="Upper limit of a reply.")
-    temperature: _Temperature | None = Field(None, description="Sampling temperature.")
-    log_dir: str = Field("", description="Of the Go original: accepted, without effect; see `--jsonl`.")
+    model: str = Field(default="", description="The model of every role that is not configured.")
+    fallbacks: tuple[str, ...] = Field(default=(), description="The fallbacks of those roles.")
+    max_tokens: _Count | None = Field(default=None, description="Upper limit of a reply.")
+    temperature: _Temperature | None = Field(default=None, description="Sampling temperature.")
+    log_dir: str = Field(
+        default="", description="Of the Go original: accepted, without effect; see `--jsonl`."
+    )
 
 
 class Config(_Part):
@@ -195,8 +208,9 @@ class Config(_Part):
     )
     roles: dict[str, RoleConfig] = Field(
         default_factory=dict[str, RoleConfig],
-        description="Who fills which role: `mayor` plans, `polecat` works, `witness` reviews, `refinery` polishes; "
-        "any other name may be asked for with `--role`. `reviewer` and `tester` are read as `witness` and `refinery`.",
+        description="Who fills which role: `mayor` plans, `polecat` works, `witness` reviews, `refinery` "
+        "polishes; any other name may be asked for with `--role`. `reviewer` and `tester` are read as "
+        "`witness` and `refinery`.",
     )
     specialists: dict[str, SpecialistConfig] = Field(
         default_factory=dict[str, SpecialistConfig], description="Workers for one kind of subtask."
@@ -216,6 +230,11 @@ class Config(_Part):
     def path(self) -> str:
         """The file it was read from, as it was named."""
         return self._source.file
+
+    @property
+    def folder(self) -> str:
+        """The folder of that file: relative paths in it start there."""
+        return os.path.dirname(self._source.file) or "."  # noqa: PTH120  (a name, not yet a path)
 
     @property
     def text(self) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
-from electrictown.config.yaml_tree import Key
+from electrictown.config.yaml_tree import Data, Key, is_list, is_table
 from electrictown.redact import Secret
 
 __all__ = ["Resolved", "resolve", "sensitive"]
@@ -31,14 +30,14 @@ def sensitive(name: str) -> bool:
     return _SENSITIVE.search(name) is not None and not name.endswith(("_tokens", "auth_type"))
 
 
-def resolve(data: Any, environ: Mapping[str, str], path: Key, found: Resolved) -> Any:
+def resolve(data: Data, environ: Mapping[str, str], path: Key, found: Resolved) -> Data:
     """`data` with its variables replaced; a value that wants one that is not set, or empty, becomes "".
 
     What came from a variable, or stands under a name like a credential's, is remembered as a secret.
     """
-    if isinstance(data, dict):
+    if is_table(data):
         return {name: resolve(value, environ, (*path, name), found) for name, value in data.items()}
-    if isinstance(data, list):
+    if is_list(data):
         return [resolve(value, environ, (*path, i), found) for i, value in enumerate(data)]
     if not isinstance(data, str):
         return data

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import yaml
 from yaml.events import (
@@ -22,7 +22,10 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-__all__ = ["Key", "Plain", "Problem", "Tree", "as_json", "read_yaml"]
+__all__ = ["Data", "Key", "Plain", "Problem", "Tree", "as_json", "is_list", "is_table", "read_yaml"]
+
+Data: TypeAlias = Any
+"""What YAML holds, not yet checked: tables, lists, text and None."""
 
 Key: TypeAlias = tuple[str | int, ...]
 """Where a value stands: ("providers", "openai", "base_url")."""
@@ -69,7 +72,7 @@ class _Node:
 
     __slots__ = ("line", "value")
 
-    def __init__(self, value: Any, line: int) -> None:
+    def __init__(self, value: Data, line: int) -> None:
         self.value = value
         self.line = line
 
@@ -95,7 +98,17 @@ def read_yaml(text: str, problems: list[Problem]) -> Tree:
     return Tree(data, lines, reader.notes)
 
 
-def as_json(value: Any) -> Any:
+def is_table(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether `value` is a mapping; its keys are text, or reading it would have said so."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether `value` is a list."""
+    return isinstance(value, list)
+
+
+def as_json(value: Data) -> Data:
     """`value` with its unquoted scalars as the numbers, booleans and nulls they spell in JSON."""
     if isinstance(value, Plain):
         if value in {"true", "True", "TRUE"}:
@@ -105,9 +118,9 @@ def as_json(value: Any) -> Any:
         if _INTEGER.fullmatch(value) and len(value) < 20:
             return int(value)
         return float(value) if _NUMBER.fullmatch(value) else str(value)
-    if isinstance(value, dict):
-        return {str(k): as_json(v) for k, v in value.items()}
-    return [as_json(v) for v in value] if isinstance(value, list) else value
+    if is_table(value):
+        return {name: as_json(entry) for name, entry in value.items()}
+    return [as_json(entry) for entry in value] if is_list(value) else value
 
 
 class _Reader:
@@ -136,9 +149,9 @@ class _Reader:
         return root
 
     def _parse(self) -> Iterator[Event]:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            parser = loader(self._text)
+            parser: Any = loader(self._text)
             while parser.check_event():
                 yield parser.get_event()
         except (yaml.YAMLError, UnicodeError) as error:
@@ -214,15 +227,17 @@ class _Reader:
             else:
                 own[key] = (line, value)
         for node in merged:
-            for source in node.value if isinstance(node.value, list) else [node]:
-                if not isinstance(source.value, dict):
-                    self._problems.append(
-                        Problem(source.line, "<< merges something that is no mapping", "remove it")
-                    )
-                    continue
-                for name, entry in source.value.items():
-                    own.setdefault(name, entry)
+            self._merge(node, own)
         return own
+
+    def _merge(self, node: _Node, into: dict[str, tuple[int, _Node]]) -> None:
+        """`<<`: what the merged mappings hold and `into` does not."""
+        for source in node.value if is_list(node.value) else [node]:
+            if is_table(source.value):
+                into.update({name: entry for name, entry in source.value.items() if name not in into})
+            else:
+                what = "<< merges something that is not a mapping"
+                self._problems.append(Problem(source.line, what, "remove it, or name a mapping"))
 
 
 class _Expander:
@@ -232,22 +247,20 @@ class _Expander:
         self._lines = lines
         self._left = _VALUES
 
-    def expand(self, node: _Node, path: Key) -> Any:
+    def expand(self, node: _Node, path: Key) -> Data:
         self._left -= 1
         if self._left < 0:
             what = f"the aliases of this file write out to more than {_VALUES} values"
             raise _Stop(Problem(0, what, "use fewer of them"))
         self._lines.setdefault(path, node.line)
-        if isinstance(node.value, dict):
-            entries: dict[str, tuple[int, _Node]] = node.value
+        if is_table(node.value):
             data: dict[str, Any] = {}
-            for name, (line, value) in entries.items():
+            for name, (line, value) in node.value.items():
                 self._lines[(*path, name)] = line
                 data[name] = self.expand(value, (*path, name))
             return data
-        if isinstance(node.value, list):
-            items: list[_Node] = node.value
-            return [self.expand(item, (*path, i)) for i, item in enumerate(items)]
+        if is_list(node.value):
+            return [self.expand(item, (*path, i)) for i, item in enumerate(node.value)]
         return node.value
 
 
