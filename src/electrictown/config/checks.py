@@ -179,22 +179,28 @@ class _Checks:
                 self._source.notes.append("defaults.fallbacks has no effect without defaults.model")
 
     def _complete(self, at: Key, entry: dict[str, Any], defaults: dict[str, Any]) -> bool:
-        """Give a role without a model that of the defaults; False where there is none."""
-        if "model" in entry and entry["model"] != "":
-            return True
+        """Give an entry without a model its pool's first, or that of the defaults; False where none is."""
         if entry.get("model") == "" and not entry.get("agent"):
             self._add((*at, "model"), f"{_dotted(at)} has an empty model", "name a model alias")
             return False
-        if not defaults.get("model"):
-            if entry.get("agent"):
-                del self._data[str(at[0])][at[1]]
-            else:
-                self._add(at, f"{_dotted(at)} has no model", "add model: ALIAS, or set defaults.model")
+        if entry.get("model"):
+            return True
+        pool = entry.get("pool")
+        if is_list(pool) and pool:
+            entry["model"] = pool[0]
+            self._source.filled[(*at, "model")] = f"{_dotted(at)}.pool"
+        elif defaults.get("model"):
+            entry["model"] = defaults["model"]
+            self._source.filled[(*at, "model")] = "defaults.model"
+            if is_list(defaults.get("fallbacks")) and "fallbacks" not in entry:
+                entry["fallbacks"] = [*defaults["fallbacks"]]
+                self._source.filled[(*at, "fallbacks")] = "defaults.fallbacks"
+        elif entry.get("agent"):
+            del self._data[str(at[0])][at[1]]
             return False
-        for field in ("model", "fallbacks"):
-            if field in defaults and not entry.get(field):
-                entry[field] = list(defaults[field]) if field == "fallbacks" else defaults[field]
-                self._source.filled[(*at, field)] = f"defaults.{field}"
+        else:
+            self._add(at, f"{_dotted(at)} has no model", "add model: ALIAS, or set defaults.model")
+            return False
         return True
 
     def _route(self, at: Key, entry: dict[str, Any], *, strict: bool) -> None:

@@ -6,6 +6,7 @@ The descriptions are the documentation: `et schema` and docs/configuration.md ar
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -165,7 +166,9 @@ class ModelConfig(_Part):
 class RoleConfig(_Part):
     """Who fills a role. A model is named by its alias, or as `provider/model`."""
 
-    model: str = Field(default="", description="The primary model; left out: `defaults.model`.")
+    model: str = Field(
+        default="", description="The primary model; left out: the pool's first, else `defaults.model`."
+    )
     pool: tuple[str, ...] = Field(
         default=(),
         description="Models that work in parallel; the same one twice is two slots. Used for `polecat`.",
@@ -235,6 +238,11 @@ class Config(_Part):
     def folder(self) -> str:
         """The folder of that file: relative paths in it start there."""
         return os.path.dirname(self._source.file) or "."  # noqa: PTH120  (a name, not yet a path)
+
+    @property
+    def folder(self) -> str:
+        """The folder that relative paths in the file start from."""
+        return str(Path(self._source.file).parent)
 
     @property
     def text(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from electrictown.config.yaml_tree import Data, Key, is_list, is_table
+from electrictown.config.yaml_tree import Data, Key, is_table
 from electrictown.redact import Secret
 
 __all__ = ["Resolved", "resolve", "sensitive"]
@@ -37,8 +37,7 @@ def resolve(data: Data, environ: Mapping[str, str], path: Key, found: Resolved) 
     """
     if is_table(data):
         return {name: resolve(value, environ, (*path, name), found) for name, value in data.items()}
-    if is_list(data):
-        return [resolve(value, environ, (*path, i), found) for i, value in enumerate(data)]
+    # Lists stay as they are: the replies of an inline script hold dollars of their own.
     if not isinstance(data, str):
         return data
     text = _text(data, environ, path, found)
