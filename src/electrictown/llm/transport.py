@@ -1,0 +1,380 @@
+"""HTTP, behind a seam of our own: one connection pool an event loop, four timeouts, our errors.
+
+This module imports aiohttp, and nothing imports this module before the first request. It makes no
+retries: a request that fails is the router's to repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+from collections.abc import AsyncGenerator, Mapping
+from urllib.request import getproxies, proxy_bypass
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from msgspec import Struct
+from multidict import CIMultiDict
+from yarl import URL
+
+from electrictown.errors import (
+    BadReplyError,
+    BadRequestError,
+    ConnectError,
+    FirstTokenTimeout,
+    IdleTimeout,
+    IncompleteReplyError,
+    ProviderError,
+)
+from electrictown.llm.provider import Timeouts
+
+__all__ = ["MAX_BODY", "Answer", "Destination", "Transport", "acquire", "destination"]
+
+MAX_BODY = 256 << 20
+"""The largest reply in bytes that is read whole."""
+
+_NEVER = math.inf
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_LARGE = 1 << 20  # aiohttp sends larger bodies piece by piece only when they come as a file
+_TICK = 0.001  # seconds: a loop's timer may come early by its clock's resolution
+_LINGER = 0.25  # seconds that the connection of a finished reply may take to end, to be used again
+
+
+class Destination(Struct, frozen=True):
+    """Where a kind of request goes and what goes with it; made once, used for many requests."""
+
+    method: str
+    url: URL
+    headers: CIMultiDict[str]
+    timeouts: Timeouts
+    client_timeout: aiohttp.ClientTimeout
+    proxy: URL | None
+
+    @property
+    def host(self) -> str:
+        """Host and port, for messages: never path, query or credentials."""
+        return f"{self.url.host}:{self.url.port}"
+
+    def __repr__(self) -> str:
+        return f"Destination({self.method} {self.host})"  # the headers hold the key
+
+
+def destination(method: str, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> Destination:
+    """Prepares requests to `url`; a proxy comes from the environment, never for loopback.
+
+    Raises:
+        BadRequestError: when `url` is none.
+    """
+    try:
+        parsed = URL(url, encoded=True)
+        usable = bool(parsed.host and parsed.port) and parsed.scheme in {"http", "https"}
+    except ValueError:
+        usable = False
+        parsed = URL()
+    if not usable:
+        raise BadRequestError("the base URL is not an http:// or https:// address", "correct base_url")
+    return Destination(
+        method,
+        parsed,
+        CIMultiDict(headers),
+        timeouts,
+        aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_connect=timeouts.connect),
+        _proxy(parsed),
+    )
+
+
+def _proxy(url: URL) -> URL | None:
+    """The proxy that the environment names for `url`: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY."""
+    proxies = getproxies()
+    host = url.host or ""
+    if not proxies or host in _LOOPBACK or host.startswith("127.") or proxy_bypass(host):
+        return None
+    found = proxies.get(url.scheme) or proxies.get("all")
+    return URL(found if "://" in found else f"http://{found}") if found else None
+
+
+class Transport:
+    """The connection pool of one event loop, shared by its users and closed with the last of them.
+
+    An owner that forgets `release` is made good when the loop shuts down its generators, as
+    `asyncio.run` does. Get one with `acquire`.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._users = 0
+        self._session = aiohttp.ClientSession(
+            # Admission bounds how much is in flight; the pool need not.
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=65536,
+            max_field_size=65536,
+        )
+        self._keeper = self._keep()
+
+    async def _keep(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            _transports.pop(self.loop, None)
+            await self._session.close()
+
+    async def open(self) -> None:
+        """Counts one more user."""
+        if not self._users:
+            await anext(self._keeper)
+        self._users += 1
+
+    async def release(self) -> None:
+        """Counts one user less; the last one closes every connection."""
+        self._users -= 1
+        if not self._users:
+            await self._keeper.aclose()
+
+    async def send(self, to: Destination, body: bytes) -> Answer:
+        """Sends a request and waits for the status and headers of its answer.
+
+        Raises:
+            ConnectError: refused, no such name, TLS failure, or lost before an answer came.
+            FirstTokenTimeout: no answer in time.
+            BadReplyError: what came is not HTTP.
+        """
+        start = self.loop.time()
+        times = to.timeouts
+        deadline = _NEVER if times.total is None else start + times.total
+        first = _NEVER if times.first_token is None else start + times.first_token
+        limit = min(first, deadline)
+        failure: ProviderError
+        try:
+            async with asyncio.timeout_at(None if limit == _NEVER else limit):
+                response = await self._session.request(
+                    to.method,
+                    to.url,
+                    data=io.BytesIO(body) if len(body) > _LARGE else body or None,
+                    headers=to.headers,
+                    timeout=to.client_timeout,
+                    proxy=to.proxy,
+                    allow_redirects=False,  # it would carry the key along
+                )
+        except TimeoutError as error:
+            if isinstance(error, aiohttp.ClientError):
+                failure = ConnectError(f"no connection to {to.host} within {times.connect:g} s")
+            elif deadline <= first:
+                failure = FirstTokenTimeout(f"{to.host} had not answered when {times.total:g} s were over")
+            else:
+                failure = FirstTokenTimeout(f"{to.host} gave no answer within {times.first_token:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = _unanswered(error, to)
+        else:
+            return Answer(response, to, self.loop, first, deadline)
+        # Raised here, not in the handlers: aiohttp's errors know the headers that were sent.
+        raise failure
+
+
+_transports: WeakKeyDictionary[asyncio.AbstractEventLoop, Transport] = WeakKeyDictionary()
+
+
+async def acquire() -> Transport:
+    """The running loop's transport, with one more user; give it back with `release`."""
+    loop = asyncio.get_running_loop()
+    transport = _transports.get(loop)
+    if transport is None:
+        transport = _transports[loop] = Transport(loop)
+    await transport.open()
+    return transport
+
+
+class Answer:
+    """One reply under way. Whoever got it calls `close`, whatever happens.
+
+    The silence of the host is timed only while `read` waits: a slow reader is not an idle host. One
+    timer a reply looks at a timestamp now and then, so that a read costs no timer of its own.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_content",
+        "_deadline",
+        "_failure",
+        "_first",
+        "_loop",
+        "_response",
+        "_timer",
+        "_to",
+        "_waiting",
+        "status",
+    )
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        to: Destination,
+        loop: asyncio.AbstractEventLoop,
+        first: float,
+        deadline: float,
+    ) -> None:
+        self.status = response.status
+        self._response = response
+        self._content = response.content
+        self._to = to
+        self._loop = loop
+        self._first = first
+        self._deadline = deadline
+        self._begun = False  # the first byte has come
+        self._waiting = 0.0  # since when `read` waits; 0 while it does not
+        self._timer: asyncio.TimerHandle | None = None
+        self._failure: ProviderError | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers, their names in lower case."""
+        return {name.lower(): value for name, value in self._response.headers.items()}
+
+    async def read(self) -> bytes:
+        """The next bytes as they come, b"" at the end.
+
+        Raises:
+            FirstTokenTimeout, IdleTimeout: silence, or the whole request takes too long.
+            IncompleteReplyError: the connection was lost before the reply's end.
+            BadReplyError: the reply cannot be unpacked.
+        """
+        failure: ProviderError
+        self._waiting = self._loop.time()
+        if self._timer is None and not self._content.is_eof():
+            self._arm(self._waiting)
+        try:
+            data = await self._content.readany()
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            failure = self._failure or self._cut(error)
+        except BaseException:
+            self.close()
+            raise
+        else:
+            self._waiting = 0.0
+            self._begun = True
+            if not data:
+                self._stop_timer()
+            return data
+        self.close()
+        raise failure
+
+    async def read_all(self, limit: int = MAX_BODY) -> bytes:
+        """The rest of the reply; raises as `read` does, and BadReplyError beyond `limit` bytes."""
+        pieces: list[bytes] = []
+        size = 0
+        while data := await self.read():
+            pieces.append(data)
+            size += len(data)
+            if size > limit:
+                self.close()
+                raise BadReplyError(f"the reply of {self._to.host} is larger than {limit} bytes")
+            if self._content.at_eof():
+                break
+        self._stop_timer()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def drain(self) -> None:
+        """Reads what is left of a reply whose last event has come, so that the connection lives on."""
+        if self._content.is_eof():
+            return
+        self._stop_timer()
+        self._timer = self._loop.call_later(_LINGER, self._response.close)
+        try:
+            while await self._content.readany():
+                pass
+        except (aiohttp.ClientError, OSError, RuntimeError):
+            pass  # the reply is complete; only its connection is not used again
+        finally:
+            self._stop_timer()
+
+    def close(self) -> None:
+        """Ends the reply at once; its connection is kept only if all of it was read."""
+        self._stop_timer()
+        self._response.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, now: float) -> None:
+        """Looks again when the host could have been silent for too long."""
+        idle = _NEVER if self._to.timeouts.idle is None else self._to.timeouts.idle
+        again = min(self._silent_until(), now + idle)
+        self._timer = None if again == _NEVER else self._loop.call_at(again, self._check_silence)
+
+    def _check_silence(self) -> None:
+        now = self._loop.time()
+        limit = self._silent_until()
+        if limit - now > _TICK:
+            self._arm(now)
+            return
+        self._timer = None
+        self._failure = self._too_late(limit == self._deadline)
+        self._response.close()
+
+    def _silent_until(self) -> float:
+        """When patience with the host ends."""
+        if not self._waiting:
+            return self._deadline
+        if not self._begun:
+            return min(self._deadline, self._first)
+        idle = self._to.timeouts.idle
+        return self._deadline if idle is None else min(self._deadline, self._waiting + idle)
+
+    def _too_late(self, whole: bool) -> ProviderError:
+        times, host = self._to.timeouts, self._to.host
+        kind = IdleTimeout if self._begun else FirstTokenTimeout
+        if whole:
+            return kind(f"the reply of {host} was not complete when {times.total:g} s were over")
+        if self._begun:
+            return kind(f"{host} fell silent for {times.idle:g} s in the middle of its reply")
+        return kind(f"{host} sent no first token within {times.first_token:g} s")
+
+    def _cut(self, error: Exception) -> ProviderError:
+        if isinstance(error, aiohttp.ClientPayloadError) and "content-encoding" in str(error).lower():
+            return BadReplyError(f"the reply of {self._to.host} is compressed and cannot be unpacked")
+        return IncompleteReplyError(f"the connection to {self._to.host} was lost in the middle of its reply")
+
+
+def _unanswered(error: Exception, to: Destination) -> ProviderError:
+    """Why a request got no answer."""
+    host = to.host
+    kind, hint = ConnectError, ""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            what = f"the certificate of {host} is not trusted: {error.certificate_error}"
+        case aiohttp.ClientConnectorError():
+            return _unconnected(error, to)
+        case aiohttp.ClientHttpProxyError():
+            what = f"the proxy for {host} refused the connection: status {error.status}"
+        case aiohttp.ServerDisconnectedError():
+            what = f"{host} closed the connection without an answer"
+        case aiohttp.ClientResponseError():
+            kind, hint = BadReplyError, "check the port in base_url"
+            what = f"what {host} answered is not HTTP"
+        case OSError():
+            what = f"the connection to {host} was lost before it answered ({error.strerror or error.errno})"
+        case aiohttp.ClientConnectionError():
+            what = f"the connection to {host} was lost before it answered"
+        case _:
+            kind = BadRequestError
+            what = f"the request to {host} cannot be sent: {type(error).__name__}"
+    return kind(what, hint)
+
+
+def _unconnected(error: aiohttp.ClientConnectorError, to: Destination) -> ConnectError:
+    """Why no connection could be made."""
+    host = to.host
+    reason = error.os_error.strerror or str(error.os_error)
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return ConnectError(f"there is no host named {to.url.host}", "check base_url and the network")
+        case aiohttp.ClientConnectorSSLError():
+            hint = "if it speaks plain HTTP, base_url must begin with http://"
+            return ConnectError(f"no TLS with {host}: {reason}", hint)
+        case aiohttp.ClientProxyConnectionError():
+            return ConnectError(f"the proxy for {host} cannot be reached: {reason}")
+        case _:
+            return ConnectError(f"cannot connect to {host}: {reason}", "is the server running?")
