@@ -28,9 +28,6 @@ def translate(data: dict[str, Any], lines: dict[Key, int], notes: list[str], pro
             if not entry.get("base_url"):
                 entry["base_url"] = COMPATIBLE[kind]
             notes.append(f"providers.{name}: type {kind} is read as openai at {COMPATIBLE[kind]}")
-        timeouts = entry.get("timeouts")
-        if is_table(timeouts):
-            entry["timeouts"] = {k: None if v in ("0", "0.0") else v for k, v in timeouts.items()}
     for table in (data.get("defaults"), *(e for s in ("models", "roles") for _, e in _tables(data, s))):
         if is_table(table) and table.get("max_tokens") == "0":
             del table["max_tokens"]

@@ -6,7 +6,6 @@ The descriptions are the documentation: `et schema` and docs/configuration.md ar
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -59,13 +58,13 @@ class _Part(BaseModel):
 class TimeoutsConfig(_Part):
     """The four limits of one request, in seconds; 0 is no limit."""
 
-    connect: _Seconds | None = Field(default=10.0, description="Until the connection stands.")
-    first_token: _Seconds | None = Field(
+    connect: _Seconds = Field(default=10.0, description="Until the connection stands.")
+    first_token: _Seconds = Field(
         default=120.0,
         description="From the request to the first byte of the reply; raise it for models that load slowly.",
     )
-    idle: _Seconds | None = Field(default=60.0, description="Between two pieces of a stream.")
-    total: _Seconds | None = Field(default=1800.0, description="The whole request.")
+    idle: _Seconds = Field(default=60.0, description="Between two pieces of a stream.")
+    total: _Seconds = Field(default=1800.0, description="The whole request.")
 
 
 class ProviderConfig(_Part):
@@ -238,11 +237,6 @@ class Config(_Part):
     def folder(self) -> str:
         """The folder of that file: relative paths in it start there."""
         return os.path.dirname(self._source.file) or "."  # noqa: PTH120  (a name, not yet a path)
-
-    @property
-    def folder(self) -> str:
-        """The folder that relative paths in the file start from."""
-        return str(Path(self._source.file).parent)
 
     @property
     def text(self) -> str:
