@@ -22,6 +22,7 @@ __all__ = [
     "Hop",
     "Outcome",
     "Plan",
+    "Planned",
     "Report",
     "Result",
     "Review",
@@ -166,6 +167,19 @@ class Cost(Struct, frozen=True, omit_defaults=True):
         return self.input + self.cache_read + self.cache_write + self.output
 
 
+class Planned(Struct, frozen=True, omit_defaults=True):
+    """What a phase of a run that was not made yet would ask, at the most.
+
+    `models` are those that may answer, in the order they are tried; `usd` is the worst case, None where
+    a price or a limit is unknown.
+    """
+
+    phase: str
+    models: tuple[str, ...]
+    calls: int
+    usd: float | None = None
+
+
 Outcome: TypeAlias = Literal["done", "failed", "interrupted", "dry-run"]
 
 
@@ -173,7 +187,8 @@ class Report(Struct, frozen=True, omit_defaults=True):
     """The end of a run: what came of it, what it cost, what was noticed.
 
     `text` is the result; `exit_code` is what the process ends with. `files` are the paths written,
-    `refused` the paths a worker asked for and did not get, with the reason.
+    `refused` the paths a worker asked for and did not get, with the reason. `planned` is what a dry run
+    foresees.
     """
 
     run: str
@@ -190,5 +205,6 @@ class Report(Struct, frozen=True, omit_defaults=True):
     total: Cost | None = None
     hops: tuple[Hop, ...] = ()
     notes: tuple[str, ...] = ()
+    planned: tuple[Planned, ...] = ()
     error: Failure | None = None
     seconds: float = 0.0

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 
-from electrictown.errors import ElectrictownError
+from electrictown.errors import ProviderError
 from electrictown.events import Emit, HostBenched
 from electrictown.llm.routes import Route, Target
 from electrictown.work import Failure
@@ -51,7 +51,7 @@ class Crew:
         self._emit = emit
         self._busy: Counter[str] = Counter()
         self._host_busy: Counter[str] = Counter()
-        self._benched: dict[str, Failure] = {}
+        self._benched: dict[str, ProviderError] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -89,10 +89,14 @@ class Crew:
         """Whether anyone but `member` could still take the subtask."""
         return any(c.label != member.label for c in self._left(candidates, tried))
 
-    def bench(self, member: Target, error: ElectrictownError) -> None:
+    def benched(self, member: Target) -> ProviderError | None:
+        """Why `member` takes no more work; None while it does."""
+        return self._benched.get(member.label)
+
+    def bench(self, member: Target, error: ProviderError) -> None:
         """Give `member` no more work in this run: it cannot do any (a wrong key, a missing model)."""
         if member.label not in self._benched:
-            self._benched[member.label] = Failure.of(error)
+            self._benched[member.label] = error
             self._emit(HostBenched(model=member.label, error=Failure.of(error)))
             self._wake()
 

@@ -1,0 +1,57 @@
+"""What the report must say of a run: a subscriber that keeps it and hands every event on."""
+
+from __future__ import annotations
+
+from electrictown.events import Emit, Event, FileRefused, FileWritten, HopTaken, Noted, ignore
+from electrictown.work import Hop
+
+__all__ = ["Chronicle"]
+
+
+class Chronicle:
+    """Keeps hops, notes and files of one run. It is an `Emit` itself."""
+
+    def __init__(self, emit: Emit = ignore) -> None:
+        self._emit = emit
+        self._hops: list[Hop] = []
+        self._notes: dict[str, None] = {}
+        self._files: dict[str, None] = {}
+        self._refused: dict[str, None] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Keep what the report needs of `event` and hand it on."""
+        match event:
+            case HopTaken():
+                error = event.error
+                self._hops.append(
+                    Hop(event.failed, error.type, event.took_over, error.message, event.role, event.subtask)
+                )
+            case Noted():
+                self._notes[event.text] = None
+            case FileWritten():
+                self._files[event.path] = None
+            case FileRefused():
+                self._refused[f"{event.path}: {event.reason}"] = None
+            case _:
+                pass
+        self._emit(event)
+
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """What failed over to what, in order."""
+        return tuple(self._hops)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know, in order, nothing twice."""
+        return tuple(self._notes)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths written."""
+        return tuple(self._files)
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The paths that were not written, each with its reason."""
+        return tuple(self._refused)

@@ -1,0 +1,52 @@
+"""One subtask's papers while it is worked: what is asked, and what was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from electrictown.roles.polecat import worker_prompt
+from electrictown.work import Attempt, Done, Plan, Review, Subtask
+
+__all__ = ["Desk"]
+
+
+class Desk:
+    """The papers of one subtask. `answers` counts the replies that came."""
+
+    def __init__(
+        self, plan: Plan, subtask: Subtask, brief: str, needs: Sequence[Done], *, files: bool
+    ) -> None:
+        self._plan = plan
+        self._brief = brief
+        self._needs = needs
+        self._files = files
+        self.subtask = subtask
+        self.id = subtask.id
+        self.attempts: list[Attempt] = []
+        self.answers = 0
+
+    def question(self, *, earlier: str = "", critique: str = "", refused: Sequence[str] = ()) -> str:
+        """What the worker is told: on a retry with its `earlier` reply and what was wrong with it."""
+        return worker_prompt(
+            self._plan,
+            self.subtask,
+            brief=self._brief,
+            done=self._needs,
+            files=self._files,
+            earlier=earlier,
+            critique=critique,
+            refused=refused,
+        )
+
+    def answered(self, attempt: Attempt) -> Attempt:
+        """Keep an attempt that brought a reply."""
+        self.attempts.append(attempt)
+        self.answers += 1
+        return attempt
+
+    def judged(self, review: Review) -> Attempt:
+        """The last attempt, with what the witness says of it."""
+        self.attempts[-1] = replace(self.attempts[-1], review=review)
+        return self.attempts[-1]

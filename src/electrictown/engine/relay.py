@@ -1,0 +1,223 @@
+"""Who answers: a subtask goes from member to member of the crew until somebody can.
+
+A host that fails hands the subtask to another; a wrong key or a missing model benches the host for the
+rest of the run, since the next subtask would fare no better there; the role's fallbacks come last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from copy import copy
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from electrictown.engine.crew import Crew, members_of
+from electrictown.engine.desk import Desk
+from electrictown.errors import (
+    AuthError,
+    ContextWindowError,
+    ElectrictownError,
+    IncompleteReplyError,
+    ModelNotFoundError,
+    ProviderError,
+)
+from electrictown.events import (
+    Emit,
+    HopTaken,
+    Noted,
+    SubtaskProgress,
+    SubtaskStarted,
+    TextReset,
+    TextStreamed,
+)
+from electrictown.llm.messages import ChatResponse, End, Reset, TextDelta
+from electrictown.llm.routes import Route, Target
+from electrictown.roles.polecat import Polecat
+from electrictown.roles.role import Reply, text_of
+from electrictown.work import Attempt, Failure
+
+__all__ = ["Relay", "Station", "stream_text"]
+
+_PROGRESS_EVERY = 0.5
+_CHARS_A_TOKEN = 4
+
+
+class Station(Struct, frozen=True):
+    """A kind of worker: who works, and on which models."""
+
+    polecat: Polecat
+    route: Route
+
+
+class Relay:
+    """Finds an answer for one subtask after another.
+
+    `specialists` are the stations of subtasks that name one, `stream_as` the phase whose text the
+    replies are ("" for none).
+    """
+
+    def __init__(
+        self,
+        station: Station,
+        specialists: Mapping[str, Station],
+        crew: Crew,
+        emit: Emit,
+        stream_as: str = "",
+    ) -> None:
+        self._station = station
+        self._specialists = specialists
+        self._crew = crew
+        self._emit = emit
+        self._stream_as = stream_as
+
+    async def attempt(self, desk: Desk, question: str) -> Attempt:
+        """The answer of whoever can give one: the crew first; the fallbacks, or a second round, last.
+
+        Raises:
+            ProviderError: when nobody could; a wrong key comes before all else.
+        """
+        station = self._specialists.get(desk.subtask.specialist, self._station)
+        route = station.route
+        members = members_of(route)
+        tried: dict[str, ProviderError] = {}
+        failed: Target | None = None
+        second_round = False
+        while True:
+            async with self._crew.member(members, tried) as member:
+                if member is not None:
+                    patient = not route.fallbacks and not self._crew.others_left(members, tried, member)
+                    self._hop(desk, failed, tried, member)
+                    try:
+                        return await self._answer(
+                            desk, question, station.polecat, route.only(member, patient=patient)
+                        )
+                    except ProviderError as error:
+                        self._turn_away(error, member, members, tried)
+                        failed = member
+                        continue
+            if route.fallbacks:
+                self._hop(desk, failed, tried, route.fallbacks[0])
+                last = Route(route.name, route.fallbacks[0], fallbacks=route.fallbacks[1:])
+                return await self._answer(desk, question, station.polecat, last)
+            if second_round or not any(e.retry_same for e in tried.values()):
+                raise self._worst(members, tried)
+            # Everybody failed once, some of them in passing: they are asked again, patiently.
+            second_round = True
+            tried = {name: e for name, e in tried.items() if not e.retry_same}
+
+    def _turn_away(
+        self, error: ProviderError, member: Target, members: Sequence[Target], tried: dict[str, ProviderError]
+    ) -> None:
+        """Decide from `error` who is not asked (again) for this subtask; raise it where nobody should be."""
+        if isinstance(error, AuthError | ModelNotFoundError):
+            self._crew.bench(member, error)
+        elif not error.try_next:
+            raise error
+        tried[member.label] = error
+        if isinstance(error, ContextWindowError) and member.context_window:
+            for other in members:
+                if other.context_window and other.context_window <= member.context_window:
+                    tried.setdefault(other.label, error)
+
+    def _worst(self, members: Sequence[Target], tried: Mapping[str, ProviderError]) -> ProviderError:
+        """The error of a subtask that nobody could do: what a person must act on comes first."""
+        errors = [e for m in members if (e := self._crew.benched(m) or tried.get(m.label)) is not None]
+        return copy(min(errors, key=lambda e: not isinstance(e, AuthError)))
+
+    async def _answer(self, desk: Desk, question: str, polecat: Polecat, route: Route) -> Attempt:
+        target = route.primary
+        number = len(desk.attempts) + 1
+        started = time.monotonic()
+        self._emit(
+            SubtaskStarted(subtask=desk.id, attempt=number, model=target.label, provider=target.provider)
+        )
+        if self._stream_as and desk.attempts:
+            self._emit(TextReset(phase=self._stream_as, reason="another attempt"))
+        attempt = Attempt(number, target.label, target.provider)
+        reply = polecat.execute_stream(question, route=route, subtask=desk.id)
+        try:
+            response = await stream_text(reply, self._emit, self._stream_as, _Progress(desk.id, self._emit))
+            text = text_of(response)
+        except ElectrictownError as error:
+            desk.attempts.append(
+                replace(attempt, seconds=time.monotonic() - started, error=Failure.of(error))
+            )
+            raise
+        if response.finish_reason == "length":
+            self._warn(f"{desk.id}: the reply was cut at the model's token limit (raise max_tokens)")
+        done = replace(
+            attempt,
+            provider=response.provider or target.provider,
+            seconds=time.monotonic() - started,
+            output_tokens=response.usage.output if response.usage else 0,
+            reply=text,
+        )
+        return desk.answered(done)
+
+    def _hop(
+        self, desk: Desk, failed: Target | None, tried: Mapping[str, ProviderError], next_one: Target
+    ) -> None:
+        if failed is not None and failed.label in tried:
+            error = Failure.of(tried[failed.label])
+            role = self._station.polecat.role
+            self._emit(
+                HopTaken(
+                    failed=failed.label, error=error, took_over=next_one.label, role=role, subtask=desk.id
+                )
+            )
+
+    def _warn(self, text: str) -> None:
+        self._emit(Noted(text=text, level="warning"))
+
+
+class _Progress:
+    """Counts a reply's characters and tells of them about twice a second."""
+
+    def __init__(self, subtask: str, emit: Emit) -> None:
+        self._subtask = subtask
+        self._emit = emit
+        self._characters = 0
+        self._first = 0.0
+        self._told = 0.0
+
+    def __call__(self, characters: int) -> None:
+        now = time.monotonic()
+        self._characters += characters
+        if not self._first:
+            self._first = self._told = now
+        if now - self._told >= _PROGRESS_EVERY:
+            self._told = now
+            tokens = self._characters // _CHARS_A_TOKEN
+            rate = tokens / (now - self._first)
+            self._emit(SubtaskProgress(subtask=self._subtask, tokens=tokens, tokens_per_second=rate))
+
+    def restart(self) -> None:
+        self._characters = 0
+        self._first = 0.0
+
+
+async def stream_text(
+    reply: Reply, emit: Emit, phase: str, progress: _Progress | None = None
+) -> ChatResponse:
+    """Read `reply` to its end; its text goes out as events of `phase` ("" for none) as it comes.
+
+    Raises:
+        ProviderError: as the router raises it.
+    """
+    async with reply as chunks:
+        async for chunk in chunks:
+            if isinstance(chunk, TextDelta):
+                if phase:
+                    emit(TextStreamed(text=chunk.text, phase=phase))
+                if progress is not None:
+                    progress(len(chunk.text))
+            elif isinstance(chunk, Reset):
+                if phase:
+                    emit(TextReset(phase=phase, reason=chunk.reason))
+                if progress is not None:
+                    progress.restart()
+            elif isinstance(chunk, End):
+                return chunk.response
+    raise IncompleteReplyError("the reply ended without its end")

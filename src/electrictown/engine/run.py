@@ -1,0 +1,238 @@
+"""One run: task, plan, brief, work, synthesis, polish, report. The whole pipeline on one screen.
+
+Data flows one way. Events are the only side channel and are never read back to decide anything.
+Whatever ends a run (a failure, the deadline, Ctrl-C), the report holds all that was done until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+
+from electrictown.engine.chronicle import Chronicle
+from electrictown.engine.crew import Crew
+from electrictown.engine.foresight import foresee
+from electrictown.engine.relay import Relay, stream_text
+from electrictown.engine.schedule import schedule
+from electrictown.engine.team import RunOptions, Team
+from electrictown.engine.verdict import exit_code, side_by_side, worst
+from electrictown.engine.worker import Guard, TextWorker
+from electrictown.errors import AuthError, DeadlineError, ElectrictownError, PlanError
+from electrictown.events import Emit, Noted, PhaseEnded, PhaseStarted, PlanMade, RunEnded, RunStarted
+from electrictown.llm.messages import Chunk
+from electrictown.llm.router import Router
+from electrictown.roles.plans import single
+from electrictown.roles.refinery import Refinery, polished
+from electrictown.roles.role import text_of
+from electrictown.work import Done, Failure, Outcome, Plan, Planned, Report, Result, Task
+from electrictown.workspace.folder import Folder
+
+__all__ = ["INTERRUPTED", "Run"]
+
+INTERRUPTED = 130
+
+
+class Run:
+    """One task from start to report. An object serves one run: `report = await run.execute()`."""
+
+    def __init__(
+        self, run_id: str, task: Task, team: Team, router: Router, chronicle: Chronicle, options: RunOptions
+    ) -> None:
+        self._id = run_id
+        self._task = task
+        self._team = team
+        self._router = router
+        self._options = options
+        self._emit: Emit = chronicle
+        self._chronicle = chronicle
+        self._plan: Plan | None = options.plan
+        self._brief = ""
+        self._results: dict[str, Result] = {}
+        self._text = ""
+        self._planned: tuple[Planned, ...] = ()
+        self._error: Failure | None = None
+
+    async def execute(self) -> Report:
+        """Run to the end; an expected failure is in the report, never raised.
+
+        Raises:
+            CancelledError: when the run is interrupted, after its report was emitted.
+        """
+        started = time.monotonic()
+        self._emit(RunStarted(run=self._id, task=self._task.text))
+        outcome: Outcome | None = None
+        limit = asyncio.timeout(self._options.timeout)
+        try:
+            async with limit:
+                await self._pipeline()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            late = DeadlineError(
+                f"the run was not finished after {self._options.timeout:g} seconds", "--timeout"
+            )
+            self._error = Failure.of(late)
+        except ElectrictownError as error:
+            self._error = Failure.of(error)
+        except asyncio.CancelledError:
+            outcome = "interrupted"
+            raise
+        except Exception as bug:
+            self._error = Failure(type(bug).__name__, f"a fault of the program itself: {bug}")
+            raise
+        finally:
+            report = self._report(outcome, time.monotonic() - started)
+            self._emit(RunEnded(report=report))
+        return report
+
+    async def _pipeline(self) -> None:
+        plan = await self._plan_made()
+        if self._options.dry_run:
+            self._planned = await foresee(plan, self._team, self._router, self._options)
+            return
+        if self._options.brief and len(plan.subtasks) > 1:
+            await self._briefed(plan)
+        results = await self._worked(plan)
+        done = [r for r in results if isinstance(r, Done)]
+        if not done:
+            return
+        if not self._team.worker.route.pool:
+            self._text = done[0].text
+        elif self._options.synthesize:
+            await self._synthesized(plan, results)
+        else:
+            self._text = side_by_side(plan, results)
+        if self._options.refinery and self._team.refinery is not None:
+            await self._refined(self._team.refinery)
+
+    async def _plan_made(self) -> Plan:
+        plan = self._plan
+        if plan is None and not self._team.worker.route.pool:
+            plan = single(self._task.text)
+        if plan is None:
+            async with self._phase("plan", self._team.mayor.role):
+                try:
+                    plan = await self._team.mayor.decompose(self._task.text)
+                except PlanError as error:
+                    if not self._team.one_subtask_if_unplannable:
+                        raise
+                    note = f"the model could not make a plan ({error.message}): the task is one subtask"
+                    plan = single(self._task.text, note)
+        self._plan = plan
+        self._emit(PlanMade(plan=plan))
+        for note in plan.notes:
+            self._note(note)
+        return plan
+
+    async def _briefed(self, plan: Plan) -> None:
+        with self._helpful("the coordination brief"):
+            async with self._phase("brief", self._team.mayor.role):
+                self._brief = await self._team.mayor.brief(plan)
+
+    async def _worked(self, plan: Plan) -> tuple[Result, ...]:
+        team, options = self._team, self._options
+        admission = self._router.admission
+        crew = Crew(
+            [s.route for s in (team.worker, *team.specialists.values())],
+            speed=lambda t: s.tokens_per_second if (s := admission.speed(t)) else None,
+            cooling=admission.delay,
+            emit=self._emit,
+        )
+        stream_as = "" if team.worker.route.pool else "work"
+        relay = Relay(team.worker, team.specialists, crew, self._emit, stream_as)
+        guard = Guard(team.witness if options.witness else None, options.retries)
+        folder = Folder(options.output_dir) if options.output_dir is not None else None
+        worker = TextWorker(plan, self._brief, relay, guard, folder, self._emit)
+        async with self._phase("work"):
+            results = await schedule(plan, worker, self._ended)
+        self._error = worker.witness_failure
+        return results
+
+    async def _synthesized(self, plan: Plan, results: tuple[Result, ...]) -> None:
+        mayor = self._team.mayor
+        try:
+            async with self._phase("synthesize", mayor.role):
+                self._text = await self._streamed(
+                    "synthesize", mayor.synthesize_stream(plan.task, results, plan=plan)
+                )
+        except ElectrictownError:
+            # The work is done and paid for: it is handed over as it is, and the run says what failed.
+            self._text = side_by_side(plan, results)
+            raise
+
+    async def _refined(self, refinery: Refinery) -> None:
+        with self._helpful("the polish"):
+            async with self._phase("refine", refinery.role):
+                response = await stream_text(refinery.refine_stream(self._text), self._emit, "refine")
+                self._text = polished(self._text, response)
+
+    async def _streamed(self, phase: str, reply: AbstractAsyncContextManager[AsyncIterator[Chunk]]) -> str:
+        response = await stream_text(reply, self._emit, phase)
+        if response.finish_reason == "length":
+            self._note(f"the reply of {phase} was cut at the model's token limit", "warning")
+        return text_of(response)
+
+    @asynccontextmanager
+    async def _phase(self, name: str, role: str = "") -> AsyncGenerator[None]:
+        model = self._router.routes.for_role(role).primary.label if role else ""
+        self._emit(PhaseStarted(phase=name, model=model))
+        started = time.monotonic()
+        failure: Failure | None = None
+        try:
+            yield
+        except ElectrictownError as error:
+            failure = Failure.of(error)
+            raise
+        finally:
+            self._emit(PhaseEnded(phase=name, seconds=time.monotonic() - started, error=failure))
+
+    @contextmanager
+    def _helpful(self, what: str) -> Generator[None]:
+        """A phase that improves the result but is not the result: without it the work still stands.
+
+        It is said aloud all the same; a wrong key fails the run's exit code, since it will not mend itself.
+        """
+        try:
+            yield
+        except ElectrictownError as error:
+            self._note(f"without {what}: {error.message}", "warning")
+            if isinstance(error, AuthError):
+                self._error = Failure.of(error)
+
+    def _ended(self, result: Result) -> None:
+        self._results[result.subtask] = result
+
+    def _note(self, text: str, level: str = "info") -> None:
+        self._emit(Noted(text=text, level=level))
+
+    def _report(self, outcome: Outcome | None, seconds: float) -> Report:
+        plan, seen = self._plan, self._chronicle
+        order = [s.id for s in plan.subtasks] if plan is not None else []
+        results = tuple(self._results[name] for name in order if name in self._results)
+        if outcome == "interrupted":
+            code = INTERRUPTED
+        else:
+            code = exit_code(self._error, results)
+            outcome = "failed" if code else "dry-run" if self._options.dry_run else "done"
+        costs = self._router.tracker.summary()
+        return Report(
+            run=self._id,
+            task=self._task.text,
+            outcome=outcome,
+            exit_code=code,
+            text=self._text,
+            plan=plan,
+            brief=self._brief,
+            results=results,
+            files=seen.files,
+            refused=seen.refused,
+            costs={"role": costs.by_role, "provider": costs.by_provider, "model": costs.by_model},
+            total=costs.total,
+            hops=seen.hops,
+            notes=seen.notes,
+            planned=self._planned,
+            error=self._error or worst(results),
+            seconds=seconds,
+        )

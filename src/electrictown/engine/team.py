@@ -1,0 +1,49 @@
+"""Who takes part in a run, and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from electrictown.engine.relay import Station
+from electrictown.roles.mayor import Mayor
+from electrictown.roles.refinery import Refinery
+from electrictown.roles.witness import Witness
+from electrictown.work import Plan
+
+__all__ = ["RunOptions", "Team"]
+
+
+class RunOptions(Struct, frozen=True, kw_only=True):
+    """How a run is run: which phases, how strict, how long.
+
+    `retries` is how often a worker is asked again when its text does not pass the witness, `timeout`
+    the whole run's seconds (None: no limit). `plan` was made before and is not paid for again.
+    """
+
+    brief: bool = True
+    witness: bool = True
+    synthesize: bool = True
+    refinery: bool = True
+    retries: int = 1
+    timeout: float | None = None
+    output_dir: Path | None = None
+    plan: Plan | None = None
+    dry_run: bool = False
+
+
+class Team(Struct, frozen=True, kw_only=True):
+    """Who does what. `witness` and `refinery` are None where the role is not configured.
+
+    Without a pool in the worker's route there is one worker and no planning. `one_subtask_if_unplannable`
+    says that the mayor's model is too small to be blamed: a plan it cannot make becomes one subtask.
+    """
+
+    mayor: Mayor
+    worker: Station
+    specialists: Mapping[str, Station] = field(default_factory=dict[str, Station])
+    witness: Witness | None = None
+    refinery: Refinery | None = None
+    one_subtask_if_unplannable: bool = False

@@ -1,0 +1,155 @@
+"""The text worker: a subtask becomes text, reviewed and, where a folder is given, files.
+
+One subtask goes: a member of the crew answers (another one where it fails, the role's fallbacks last),
+the witness scores, below the threshold the critique goes into a second attempt, the files are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from electrictown.engine.desk import Desk
+from electrictown.engine.relay import Relay
+from electrictown.errors import ElectrictownError
+from electrictown.events import Emit, FileRefused, FileWritten, Noted, SubtaskEnded, SubtaskReviewed
+from electrictown.roles.witness import Witness
+from electrictown.work import Attempt, Done, Failed, Failure, File, Plan, Result, Review, Subtask
+from electrictown.workspace.files import Refused, files_of
+from electrictown.workspace.folder import Folder, Written
+
+__all__ = ["Guard", "TextWorker"]
+
+
+class Guard(Struct, frozen=True):
+    """What a worker's text must pass: the witness (None: nobody looks), and how often it may try again."""
+
+    witness: Witness | None
+    retries: int
+
+
+class TextWorker:
+    """Works the subtasks of one plan, with the brief as what all workers share.
+
+    `witness_failure` is set when the witness could not be asked: then nothing it should have seen is
+    accepted.
+    """
+
+    def __init__(
+        self, plan: Plan, brief: str, relay: Relay, guard: Guard, folder: Folder | None, emit: Emit
+    ) -> None:
+        self._plan = plan
+        self._brief = brief
+        self._relay = relay
+        self._guard = guard
+        self._folder = folder
+        self._emit = emit
+        self.witness_failure: Failure | None = None
+
+    async def work(self, subtask: Subtask, needs: Mapping[str, Done]) -> Result:
+        """Work `subtask` to a `Result`; an expected failure is `Failed`, never raised."""
+        desk = Desk(self._plan, subtask, self._brief, tuple(needs.values()), files=self._folder is not None)
+        try:
+            best = await self._guarded(desk)
+            files = await self._delivered(desk, best)
+        except ElectrictownError as error:
+            failure = Failure.of(error)
+            self._emit(SubtaskEnded(subtask=subtask.id, attempts=tuple(desk.attempts), error=failure))
+            return Failed(subtask.id, failure, tuple(desk.attempts))
+        accepted = self._guard.witness is None or (best.review is not None and best.review.passed)
+        if not accepted:
+            self._warn(f"{subtask.id} was not accepted by the witness: {_verdict(best.review)}")
+        self._emit(SubtaskEnded(subtask=subtask.id, attempts=tuple(desk.attempts), accepted=accepted))
+        return Done(subtask.id, best.reply, files, tuple(desk.attempts), best.review, accepted)
+
+    async def _guarded(self, desk: Desk) -> Attempt:
+        """Attempts until one passes the witness; the best scored one where none does."""
+        best = await self._judged(desk, await self._relay.attempt(desk, desk.question()))
+        for _ in range(self._guard.retries):
+            review = best.review
+            if review is None or review.passed or not review.critique:
+                return best
+            try:
+                again = await self._relay.attempt(
+                    desk, desk.question(earlier=best.reply, critique=review.critique)
+                )
+            except ElectrictownError as error:
+                self._warn(f"{desk.id}: the retry failed ({error.message}); the earlier text stands")
+                return best
+            if again.reply == best.reply:
+                self._warn(f"{desk.id}: the worker gave the same text twice and is not asked again")
+                return best
+            again = await self._judged(desk, again)
+            best = max(best, again, key=_score)
+        return best
+
+    async def _judged(self, desk: Desk, attempt: Attempt) -> Attempt:
+        """`attempt` with the witness's review of it; a guard that is away lets nothing through."""
+        guard = self._guard
+        if guard.witness is None:
+            return attempt
+        task = f"{self._plan.task}\n\nThe part under review: {desk.subtask.text}"
+        try:
+            review = await guard.witness.review_with_context(task, attempt.reply, subtask=desk.id)
+        except ElectrictownError as error:
+            self.witness_failure = Failure.of(error)
+            review = Review(text=f"not reviewed: {error.message}", passed=False)
+        retry = not review.passed and bool(review.critique) and desk.answers <= guard.retries
+        self._emit(SubtaskReviewed(subtask=desk.id, review=review, retry=retry))
+        return desk.judged(review)
+
+    async def _delivered(self, desk: Desk, best: Attempt) -> tuple[File, ...]:
+        """Write the files of `best`; what is refused is told to the model once."""
+        if self._folder is None:
+            return ()
+        written, refused = await self._write(desk, self._folder, best.reply)
+        if refused:
+            try:
+                mended = await self._relay.attempt(desk, desk.question(earlier=best.reply, refused=refused))
+            except ElectrictownError as error:
+                self._warn(f"{desk.id}: the worker could not be told of its refused files ({error.message})")
+            else:
+                more, _ = await self._write(desk, self._folder, mended.reply)
+                written.update(more)
+        if not written:
+            self._warn(f"{desk.id} gave no file that could be written; its text is in the result")
+        return tuple(written.values())
+
+    async def _write(self, desk: Desk, folder: Folder, reply: str) -> tuple[dict[str, File], list[str]]:
+        written: dict[str, File] = {}
+        refused: list[str] = []
+        found = files_of(reply)
+        for note in found.notes:
+            self._warn(f"{desk.id}: {note}")
+        outcomes: list[Written | Refused] = [*found.refused]
+        for file in found.files:
+            outcome = await folder.write(file, desk.id)
+            outcomes.append(outcome)
+            if isinstance(outcome, Written):
+                written[file.path] = file
+        for outcome in outcomes:
+            if isinstance(outcome, Refused):
+                refused.append(str(outcome))
+                self._emit(FileRefused(path=outcome.path, reason=outcome.reason, subtask=desk.id))
+            else:
+                self._emit(FileWritten(path=outcome.path, subtask=desk.id, bytes=outcome.bytes))
+        return written, refused
+
+    def _warn(self, text: str) -> None:
+        self._emit(Noted(text=text, level="warning"))
+
+
+def _score(attempt: Attempt) -> float:
+    review = attempt.review
+    return review.score if review is not None and review.score is not None else 0.0
+
+
+def _verdict(review: Review | None) -> str:
+    if review is None or review.score is None:
+        return (
+            review.text
+            if review and review.text.startswith("not reviewed")
+            else "its review could not be read"
+        )
+    return f"scored {review.score:g}, below {review.threshold or 0:g}"
