@@ -1,0 +1,94 @@
+"""The refinery: makes good work better without losing any of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from electrictown.errors import BadReplyError
+from electrictown.llm.messages import ChatResponse, Message, user
+from electrictown.replies import without_thinking
+from electrictown.roles.role import Asker, Reply, Role, prompt, quoted, text_of
+from electrictown.workspace.files import files_of
+
+if TYPE_CHECKING:
+    from electrictown.llm.costs import CostTracker
+
+__all__ = ["Refinery", "polished"]
+
+
+class Refinery(Role):
+    """The polisher: correctness, names, error handling, style. The arguments are those of `Role`."""
+
+    def __init__(
+        self,
+        router: Asker,
+        *,
+        role: str = "refinery",
+        cost_tracker: CostTracker | None = None,
+        system_prompt: str | None = None,
+    ) -> None:
+        super().__init__(router, role=role, cost_tracker=cost_tracker, system_prompt=system_prompt)
+
+    async def refine(self, code: str) -> str:
+        """`code`, improved.
+
+        Raises:
+            BadReplyError: when the reply is empty, cut, or has lost a file (see `polished`).
+            ProviderError: when the model cannot answer.
+        """
+        return await self.refine_with_feedback(code, "")
+
+    async def refine_with_feedback(self, code: str, feedback: str) -> str:
+        """`code`, improved where `feedback` says so.
+
+        Raises:
+            BadReplyError: when the reply is empty, cut, or has lost a file (see `polished`).
+            ProviderError: when the model cannot answer.
+        """
+        return polished(code, await self._ask(self._refinement(code, feedback)))
+
+    def refine_stream(self, code: str, feedback: str = "") -> Reply:
+        """As `refine_with_feedback`, in pieces; hand the response of `End` to `polished`."""
+        return self._stream(self._refinement(code, feedback))
+
+    async def summarize(self, text: str) -> str:
+        """The gist of `text`.
+
+        Raises:
+            ProviderError: when the model cannot answer, or says nothing.
+        """
+        said = prompt("summarize", material=quoted("The text to summarize", without_thinking(text)))
+        return text_of(await self._ask((user(said),)))
+
+    def _refinement(self, code: str, feedback: str) -> tuple[Message, ...]:
+        material = quoted("The work to improve", without_thinking(code))
+        if feedback:
+            material += "\n\n" + quoted("What a reviewer says of it; mend this first", feedback)
+        return (user(prompt("refine", material=material)),)
+
+
+def polished(original: str, response: ChatResponse) -> str:
+    """The polished text in a reply, when nothing of `original` was lost on the way.
+
+    Raises:
+        BadReplyError: when the reply is empty or was cut, or a file of the original is missing in it;
+            whoever asked keeps the original.
+    """
+    text = text_of(response)
+    if response.finish_reason == "length":
+        raise BadReplyError(
+            "the polished text was cut off before its end",
+            hint="raise max_tokens for the refinery's model",
+            provider=response.provider,
+            model=response.model,
+        )
+    kept = {file.path for file in files_of(text).files}
+    lost = [file.path for file in files_of(original).files if file.path not in kept]
+    if lost:
+        raise BadReplyError(
+            f"the polished text has lost {', '.join(lost)}",
+            hint="give the refinery a larger model, or leave it out with --no-refinery",
+            provider=response.provider,
+            model=response.model,
+        )
+    return text

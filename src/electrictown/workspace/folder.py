@@ -1,0 +1,173 @@
+"""The output folder: files of workers are written whole, and never outside it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import threading
+import unicodedata
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from electrictown.errors import WorkspaceError
+from electrictown.work import File
+from electrictown.workspace.files import Refused
+from electrictown.workspace.paths import RefusalError, parts_of
+from electrictown.workspace.placing import entered, placed, temporary_file
+
+__all__ = ["Folder", "Refused", "Written"]
+
+
+class Written(Struct, frozen=True):
+    """A file that lies in the folder. `path` is relative to it, `bytes` the file's size.
+
+    `unchanged` says that it lay there already, just so; `kept` names the copy of a different file that
+    was in its place before the run ("" when there was none).
+    """
+
+    path: str
+    subtask: str
+    bytes: int
+    unchanged: bool = False
+    kept: str = ""
+
+
+class _Owned(Struct, frozen=True):
+    """Who wrote a path in this run, under which spelling, and what."""
+
+    subtasks: frozenset[str]
+    path: str
+    digest: bytes
+
+
+class Folder:
+    """The folder `root` that the files of one run are written to; made when it is not there.
+
+    A file is written beside its place and then moved there, so that a reader, or a crash, meets the
+    old file or the new one and never half of either. No path leads out of the folder: every step of
+    the way is opened relative to the one before, and a symbolic link is not followed.
+
+    Nothing is lost. What one subtask has written in this run, another does not overwrite, unless it
+    says so (`replacing`). A file that lay there before the run and differs is kept as `NAME.orig`, or
+    `NAME.orig.2` and so on where that is taken, and then replaced: runs on the same folder can follow
+    each other. One object serves all workers of a run.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self._owned: dict[str, _Owned] = {}
+        self._lock = threading.Lock()
+
+    async def prepare(self) -> None:
+        """Makes the folder and checks that files can be written to it.
+
+        Raises:
+            WorkspaceError: when it is no folder, or cannot be made or written to.
+        """
+        await asyncio.to_thread(self._prepare)
+
+    async def write(
+        self, file: File, subtask: str = "", *, replacing: Collection[str] = ()
+    ) -> Written | Refused:
+        """Writes `file` for `subtask`, which may also replace what the subtasks `replacing` have written.
+
+        A path that leads out of the folder, is no path for a file, or is another subtask's, is refused,
+        with the reason. A call that is cancelled has written the whole file or nothing.
+
+        Raises:
+            WorkspaceError: when the disk is full or the folder may not be written to; nothing is left
+                half-written.
+        """
+        return await asyncio.to_thread(self._write, file, subtask, frozenset(replacing))
+
+    # Below here everything runs in a thread, and one file at a time.
+
+    def _prepare(self) -> None:
+        try:
+            with self._opened(()) as folder:
+                os.unlink(temporary_file(folder, b"", None), dir_fd=folder)
+        except OSError as error:
+            raise _broken(error, self.root) from error
+
+    def _write(self, file: File, subtask: str, replacing: frozenset[str]) -> Written | Refused:
+        try:
+            parts = parts_of(file.path)
+            data = _data(file.text)
+            path = "/".join(parts)
+            digest = hashlib.sha256(data).digest()
+            with self._lock:
+                key = unicodedata.normalize("NFC", path).casefold()
+                owned = self._owned.get(key)
+                if owned is not None and owned.digest != digest:
+                    _check_owner(owned, path, subtask, replacing)
+                with self._opened(parts[:-1]) as folder:
+                    written = placed(folder, parts[-1], data, owned.digest if owned is not None else None)
+                also = owned.subtasks if owned is not None and owned.digest == digest else frozenset[str]()
+                self._owned[key] = _Owned(also | {subtask}, path, digest)
+        except RefusalError as refusal:
+            return Refused(file.path, str(refusal), subtask)
+        except OSError as error:
+            reason = _REASONS.get(error.errno or 0)
+            if reason is None:
+                raise _broken(error, self.root / file.path) from error
+            return Refused(file.path, reason, subtask)
+        unchanged, name = written
+        kept = "/".join([*parts[:-1], name]) if name else ""
+        return Written(path, subtask, len(data), unchanged, kept)
+
+    @contextmanager
+    def _opened(self, folders: tuple[str, ...]) -> Generator[int]:
+        """A descriptor of the folder that the names lead to, made where it is missing."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise _broken(error, self.root) from error
+        try:
+            for name in folders:
+                outer, folder = folder, entered(folder, name)
+                os.close(outer)
+            yield folder
+        finally:
+            os.close(folder)
+
+
+_REASONS = {
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EINVAL: "the file system does not take this name",
+    errno.EILSEQ: "the file system does not take this name",
+    errno.EISDIR: "a folder is in its place",
+}
+_HINTS = {
+    errno.ENOSPC: "the disk is full: free some space, then run again",
+    errno.EDQUOT: "your disk quota is used up: free some space, then run again",
+    errno.EACCES: "you may not write there: choose another --output-dir, or change its permissions",
+    errno.EPERM: "you may not write there: choose another --output-dir, or change its permissions",
+    errno.EROFS: "the file system is read-only: choose another --output-dir",
+    errno.ENOTDIR: "a file is in the folder's place: choose another --output-dir",
+    errno.EEXIST: "a file is in the folder's place: choose another --output-dir",
+}
+
+
+def _broken(error: OSError, path: Path) -> WorkspaceError:
+    hint = _HINTS.get(error.errno or 0, "see that the output folder can be written to")
+    return WorkspaceError(f"cannot write {path}: {error.strerror or error}", hint=hint)
+
+
+def _data(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise RefusalError("the contents are not valid Unicode") from None
+
+
+def _check_owner(owned: _Owned, path: str, subtask: str, replacing: frozenset[str]) -> None:
+    others = sorted(owned.subtasks - replacing - {subtask})
+    if others:
+        alike = "" if owned.path == path else f" (as {owned.path}, which differs only in case)"
+        raise RefusalError(f"{others[0]} has already written it with other contents{alike}; use another name")
