@@ -27,8 +27,9 @@ class Target(Struct, frozen=True, kw_only=True):
 
     `host` is the provider entry seen as capacity: targets of one host share `host_limit` calls in
     flight (None: no limit). `limit` is how many calls this target takes at once as a pool member.
-    `price` overrides the price list; `local` targets cost nothing. `max_tokens`, `temperature` and
-    `options` apply where a request leaves them open.
+    `price` overrides the price list; `local` targets cost nothing. `price_provider` says whose prices
+    of the list hold: the vendor's name there, or the API's base URL ("": the vendor of the provider
+    type). `max_tokens`, `temperature` and `options` apply where a request leaves them open.
     """
 
     alias: str
@@ -44,6 +45,7 @@ class Target(Struct, frozen=True, kw_only=True):
     effort: str = ""
     options: dict[str, Json] = field(default_factory=dict[str, Json])
     price: Price | None = None
+    price_provider: str = ""
     local: bool = False
 
     @property

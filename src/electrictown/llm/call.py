@@ -1,0 +1,211 @@
+"""One logical call: the loop that asks, over retries and fallbacks, until there is a reply."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+
+from msgspec.structs import replace
+
+from electrictown.errors import ConfigError
+from electrictown.events import HopTaken, Waiting, ignore
+from electrictown.llm.attempt import Asking, Attempt, Stack, failure_of
+from electrictown.llm.chain import Chain, Step
+from electrictown.llm.messages import ChatRequest, Chunk, End, Reset
+from electrictown.llm.routes import Target
+from electrictown.redact import mask
+from electrictown.work import Failure
+
+__all__ = ["Call"]
+
+
+class Call:
+    """One logical call over a chain of targets. `ask` is iterated once.
+
+    Raises:
+        ConfigError: when a target's provider does not exist.
+    """
+
+    def __init__(
+        self, stack: Stack, request: ChatRequest, targets: tuple[Target, ...], asking: Asking
+    ) -> None:
+        self._stack = stack
+        self._request = request
+        self._targets = targets
+        self._asking = asking
+        self._emit = None if stack.emit is ignore else stack.emit
+        self._chain = Chain(targets, stack.policy, stack.admission.delay)
+        for target in targets:
+            if target.provider not in stack.providers:
+                raise ConfigError(
+                    f"{target.label!r} is on the provider {target.provider!r}, which does not exist",
+                    hint=f"providers: {', '.join(stack.providers) or 'none'}",
+                )
+
+    async def ask(self, *, whole: bool) -> AsyncGenerator[Chunk, None]:
+        """The chunks of the reply, `End` last; nothing but `End` when `whole`.
+
+        A whole reply and a stream are two ways of carrying out one attempt; all else is the same.
+
+        Raises:
+            ProviderError: when nobody could answer.
+            DeadlineError: when the time is over.
+        """
+        attempt: Attempt | None = None
+        watch = _Watch(self._stack.policy.deadline)
+        try:
+            while True:
+                step = await self._next(watch.at)
+                attempt = Attempt(
+                    self._stack, self._asking, self._emit, self._chain, step.target, self._request
+                )
+                request, provider = attempt.request, self._stack.providers[step.target.provider]
+                async with self._stack.admission.admit(step.target, request, insist=step.insist) as lease:
+                    if lease is None:
+                        continue
+                    async with attempt.under(lease):
+                        if whole:
+                            attempt.response = await provider.chat_completion(request)
+                        else:
+                            async with provider.stream_chat_completion(request) as reply:
+                                attempt.reply = reply
+                                async for chunk in reply:
+                                    if type(chunk) is End:
+                                        attempt.response = chunk.response
+                                        break
+                                    if attempt.first_token is None:
+                                        attempt.answered()
+                                    watch.rest()
+                                    yield chunk
+                                    watch.work()
+                if attempt.response is not None:
+                    watch.rest()
+                    yield End(attempt.response)
+                    return
+                if attempt.first_token is not None:
+                    watch.rest()
+                    yield Reset(attempt.reason)
+                    watch.work()
+        except (asyncio.CancelledError, _Late) as error:
+            if watch.caused(error):
+                pending = f"{attempt.target.label} {attempt.pending}" if attempt and attempt.pending else ""
+                raise self._chain.late(pending) from error
+            raise
+        finally:
+            watch.stop()
+
+    async def _next(self, deadline: float) -> Step:
+        """Wait until somebody may be asked, and say who.
+
+        Raises:
+            ProviderError: when nobody is left to ask.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            step = self._chain.next(now, deadline - now)
+            if step is None:
+                self._tell_hop(None)
+                raise self._chain.verdict()
+            if not step.wait:
+                self._tell_hop(step.target)
+                return step
+            self._tell_wait(step)
+            await self._stack.admission.pause(self._targets, step.wait)
+
+    def _tell_hop(self, target: Target | None) -> None:
+        """Say that `target` takes over, unless it is who was asked before; None: nobody does."""
+        if self._emit is None:
+            return
+        gone: list[tuple[Target, Failure]] = []
+        if self._chain.failures:
+            last, error = self._chain.failures[-1]
+            gone = [(last, failure_of(error))]
+        elif target is not None and target is not self._targets[0]:
+            passed = self._targets[: self._targets.index(target)]
+            gone = [(t, self._unavailable(t)) for t in passed]
+        for before, failure in gone:
+            if before is not target:
+                self._emit(
+                    HopTaken(
+                        failed=before.label,
+                        error=failure,
+                        took_over="" if target is None else target.label,
+                        role=self._asking.role,
+                        subtask=self._asking.subtask,
+                    )
+                )
+
+    def _tell_wait(self, step: Step) -> None:
+        """Say that the call waits for `step.target`, and why."""
+        if self._emit is None:
+            return
+        own = next((e for t, e in reversed(self._chain.failures) if t is step.target), None)
+        why = self._unavailable(step.target) if own is None else failure_of(own)
+        self._emit(
+            Waiting(
+                model=step.target.label,
+                seconds=step.wait,
+                reason=f"{why.type}: {why.message}",
+                role=self._asking.role,
+                subtask=self._asking.subtask,
+            )
+        )
+
+    def _unavailable(self, target: Target) -> Failure:
+        """Why nobody may ask `target` now."""
+        trouble = self._stack.admission.trouble(target) or Failure("ProviderError", "it was not available")
+        wait = self._stack.admission.delay(target)
+        return replace(trouble, message=f"left alone for {wait:.0f} s more: {mask(trouble.message)}")
+
+
+class _Late(Exception):
+    """The deadline passed while the reader of a stream was busy."""
+
+
+class _Watch:
+    """The deadline of a call: one timer, and no time limit that spans a yield.
+
+    While the call works, the timer cancels the task that waits for it, as `asyncio.timeout` would;
+    while a chunk is with the reader, it only leaves word.
+    """
+
+    __slots__ = ("_cancels", "_over", "_struck", "_task", "_timer", "at")
+
+    def __init__(self, seconds: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        self.at = math.inf if seconds is None else loop.time() + seconds
+        self._over = False
+        self._struck: asyncio.Task[object] | None = None
+        self._timer = None if seconds is None else loop.call_at(self.at, self._strike)
+        self.work()
+
+    def work(self) -> None:
+        """From now on the running task waits for a host."""
+        if self._over:
+            raise _Late
+        self._task = asyncio.current_task()
+        self._cancels = 0 if self._task is None else self._task.cancelling()
+
+    def rest(self) -> None:
+        """A chunk goes to the reader."""
+        self._task = None
+
+    def stop(self) -> None:
+        """The call is over."""
+        self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def caused(self, error: BaseException) -> bool:
+        """Whether `error` is this deadline's doing, and nobody else wants the task to end."""
+        if self._struck is not None:
+            return self._struck.uncancel() <= self._cancels
+        return isinstance(error, _Late)
+
+    def _strike(self) -> None:
+        self._over = True
+        if self._task is not None:
+            self._struck = self._task
+            self._task.cancel()

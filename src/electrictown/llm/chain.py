@@ -1,0 +1,158 @@
+"""Who is asked next: the decisions of one call over a chain of targets. No I/O, no clock of its own."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from itertools import groupby
+
+from msgspec import Struct
+
+from electrictown.errors import ContextWindowError, DeadlineError, ProviderError, RateLimitError
+from electrictown.llm.routes import Target
+from electrictown.redact import mask
+
+__all__ = ["Chain", "RetryPolicy", "Step"]
+
+_INSTANT = 0.001  # seconds: timers come early by a clock's resolution
+
+
+class RetryPolicy(Struct, frozen=True):
+    """How long one call goes on. Times in seconds.
+
+    A target is asked `tries` times at the most, `rate_limit_tries` times when it answers that it is
+    asked too often. Between two tries of one target passes a random time of up to
+    `base_delay * 2 ** (tries - 1)`, at the most `longest_delay`, or what Retry-After says; nobody
+    waits longer than `retry_after_cap`. `deadline` ends the whole call, whatever it is doing; None: never.
+    """
+
+    tries: int = 5
+    rate_limit_tries: int = 8
+    base_delay: float = 0.5
+    longest_delay: float = 30.0
+    retry_after_cap: float = 60.0
+    deadline: float | None = 3600.0
+
+    def backoff(self, tries: int) -> float:
+        """A random wait after `tries` failures in a row."""
+        most = min(self.base_delay * 2 ** (tries - 1), self.longest_delay)
+        return random.uniform(0.0, most)  # noqa: S311  (spreads load, keeps no secret)
+
+
+class _Place:
+    """One target's standing in the call."""
+
+    __slots__ = ("error", "out", "ready_at", "target", "tries")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.tries = 0
+        self.error: ProviderError | None = None
+        self.ready_at = 0.0
+        self.out = False
+
+
+class Step(Struct, frozen=True):
+    """Ask `target` now, or, with `wait` > 0, choose again after so many seconds.
+
+    `insist` asks although the target is known to be unavailable: nothing else is left to try.
+    """
+
+    target: Target
+    wait: float = 0.0
+    insist: bool = False
+
+
+class Chain:
+    """The targets of one call, in the order of preference, and what came of each.
+
+    `delay` tells the seconds until a target is available for anybody (`Admission.delay`).
+    """
+
+    def __init__(
+        self, targets: tuple[Target, ...], policy: RetryPolicy, delay: Callable[[Target], float]
+    ) -> None:
+        self.policy = policy
+        self.failures: list[tuple[Target, ProviderError]] = []
+        self._places = [_Place(t) for i, t in enumerate(targets) if t not in targets[:i]]
+        self._delay = delay
+        self._final: ProviderError | None = None
+
+    def next(self, now: float, left: float) -> Step | None:
+        """What to do at the time `now` with `left` seconds to the deadline; None: give up.
+
+        A target that was not asked yet and is available comes first, in order; then whichever may be
+        asked (again) soonest.
+        """
+        if self._final is not None:
+            return None
+        best, shortest = None, 0.0
+        for place in self._places:
+            if place.out:
+                continue
+            wait = max(self._delay(place.target), place.ready_at - now)
+            if wait < _INSTANT:
+                wait = 0.0
+                if not place.tries:
+                    return Step(place.target)
+            if best is None or wait < shortest:
+                best, shortest = place, wait
+        if best is None:
+            return None
+        if shortest <= min(self.policy.retry_after_cap, left):
+            return Step(best.target, shortest)
+        return None if self.failures else Step(best.target, insist=True)
+
+    def failed(self, target: Target, error: ProviderError, now: float) -> float:
+        """Note a failure; returns the seconds for which nobody should ask `target` (0.0: no reason known)."""
+        self.failures.append((target, error))
+        if not error.try_next:
+            self._final = error
+        place = next(p for p in self._places if p.target is target)
+        place.error = error
+        place.tries += 1
+        limited = isinstance(error, RateLimitError)
+        tries = self.policy.rate_limit_tries if limited else self.policy.tries
+        place.out = not error.retry_same or place.tries >= tries
+        if isinstance(error, ContextWindowError):
+            self._rule_out(target.context_window)
+        wait = self.policy.backoff(place.tries)
+        told = error.retry_after
+        place.ready_at = now + (wait if told is None else told)
+        return told if told is not None else wait if limited else 0.0
+
+    def _rule_out(self, window: int | None) -> None:
+        """Drop every target whose window is known to be no larger than one that was too small."""
+        for place in self._places:
+            known = place.target.context_window
+            if window is not None and known is not None and known <= window:
+                place.out = True
+
+    def verdict(self) -> ProviderError:
+        """The error of the whole call: the one that ended it, or the most preferred target's own.
+
+        Its message tells of every failure on the way.
+        """
+        error = self._final or next(p.error for p in self._places if p.error is not None)
+        if len(self.failures) == 1:
+            return error
+        told = copy.copy(error)
+        told.message = f"{mask(error.message)} (asked: {self._story()})"
+        told.__cause__ = error
+        return told
+
+    def late(self, pending: str) -> DeadlineError:
+        """The error of a call whose time is over; `pending` says what it was doing."""
+        message = f"no reply within {self.policy.deadline:g} s"
+        if pending:
+            message += f": {pending}"
+        if self.failures:
+            message += f" (asked: {self._story()})"
+        return DeadlineError(message, hint="give it more time, or add a fallback that answers faster")
+
+    def _story(self) -> str:
+        """Every failure in order; the same one several times in a row is told once."""
+        told = [f"{t.label}: {type(e).__name__}: {mask(e.message)}" for t, e in self.failures]
+        runs = ((text, len(list(run))) for text, run in groupby(told))
+        return "; ".join(text if times == 1 else f"{text} ({times} times)" for text, times in runs)

@@ -1,0 +1,262 @@
+"""What a reply costs, in US dollars: from the configuration, the vendor's own figure, or a price list.
+
+Unknown is None, never 0. The list is genai-prices' bundled data (no network); loading it takes some
+hundred milliseconds of CPU, so it is loaded in a thread, once, and only when a target needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from electrictown.llm.messages import ChatRequest, Usage
+from electrictown.llm.routes import Price, Target
+
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
+
+__all__ = ["Prices", "Rates", "Tiered"]
+
+_MILLION = 1e6
+
+_VENDORS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
+"""Who bills for a provider type, as the price list calls it, where `Target.price_provider` is empty."""
+
+_LOAD_DELAY = 0.05
+"""Seconds until a load that is not urgent begins: the request that needs the price goes out first."""
+
+_OVERHEAD = 32
+"""Tokens that a chat template may put around one message or tool: more than any known to us."""
+
+
+class Tiered(Struct, frozen=True):
+    """US dollars per million tokens; above `start` prompt tokens a tier's price holds for all of them."""
+
+    base: float
+    tiers: tuple[tuple[int, float], ...] = ()
+
+    def at(self, prompt: int) -> float:
+        """The price for a prompt of so many tokens."""
+        price = self.base
+        for start, tier in self.tiers:
+            if prompt > start:
+                price = tier
+        return price
+
+    @property
+    def highest(self) -> float:
+        """The most a token can cost."""
+        return max(self.base, *(price for _, price in self.tiers)) if self.tiers else self.base
+
+
+class Rates(Struct, frozen=True):
+    """The prices of one model by bucket, and the fee of a request in US dollars."""
+
+    input: Tiered
+    output: Tiered
+    cache_read: Tiered
+    cache_write: Tiered
+    cache_write_1h: Tiered
+    reasoning: Tiered
+    request: float = 0.0
+
+    def usd(self, usage: Usage) -> float:
+        """What `usage` costs."""
+        prompt = usage.prompt
+        thought = usage.reasoning
+        total = usage.input * self.input.at(prompt) + (usage.output - thought) * self.output.at(prompt)
+        if thought:
+            total += thought * self.reasoning.at(prompt)
+        if usage.cache_read:
+            total += usage.cache_read * self.cache_read.at(prompt)
+        if usage.cache_write:
+            hour = usage.cache_write_1h
+            total += (usage.cache_write - hour) * self.cache_write.at(prompt)
+            total += hour * self.cache_write_1h.at(prompt)
+        return total / _MILLION + self.request
+
+    def highest(self, input_tokens: int, output_tokens: int) -> float:
+        """The most that so many tokens can cost."""
+        into = max(self.input.highest, self.cache_write.highest, self.cache_write_1h.highest)
+        out = max(self.output.highest, self.reasoning.highest)
+        return (input_tokens * into + output_tokens * out) / _MILLION + self.request
+
+
+class Prices:
+    """The price of every target.
+
+    The first question about a listed target loads the list, which takes a while: inside an event loop
+    `await load()` before asking for a target that is not `ready`.
+    """
+
+    def __init__(self) -> None:
+        self._loading: Future[DataSnapshot] | None = None
+        self._soon = False
+        self._listed: dict[tuple[str, str], _Listed | None] = {}
+
+    def ready(self, target: Target) -> bool:
+        """Whether the target's price can be told at once."""
+        return (self._loading is not None and self._loading.done()) or _is_own(target) or not _vendor(target)
+
+    async def load(self) -> None:
+        """Load the price list in a thread, unless it is there."""
+        await asyncio.wrap_future(self._load())
+
+    def load_soon(self) -> None:
+        """Begin loading in a moment, so that it is there when the first reply is."""
+        if not self._soon and self._loading is None:
+            self._soon = True
+            asyncio.get_running_loop().call_later(_LOAD_DELAY, self._load)
+
+    def usd(self, target: Target, usage: Usage | None) -> float | None:
+        """What a reply of `target` cost in US dollars; None where price or usage are unknown."""
+        if target.price is None:
+            if _is_local(target):
+                return 0.0
+            if usage is not None and usage.cost_usd is not None:
+                return usage.cost_usd
+        rates = self.rates(target) if usage is not None else None
+        return rates.usd(usage) if rates is not None and usage is not None else None
+
+    def worst_case(self, request: ChatRequest, target: Target) -> float | None:
+        """The most that one request can cost, in US dollars; None where it has no known bound.
+
+        A token is at least one byte of UTF-8, and the reply ends at `max_tokens`.
+        """
+        if _is_local(target) and target.price is None:
+            return 0.0
+        output = request.max_tokens if request.max_tokens is not None else target.max_tokens
+        rates = self.rates(target)
+        if rates is None or output is None:
+            return None
+        return rates.highest(_most_tokens(request), output)
+
+    def rates(self, target: Target) -> Rates | None:
+        """The prices in force now; None where they are unknown."""
+        if target.price is not None:
+            return _configured(target.price)
+        if _is_local(target):
+            return _FREE
+        vendor = _vendor(target)
+        if not vendor:
+            return None
+        key = (vendor, target.model)
+        try:
+            listed = self._listed[key]
+        except KeyError:
+            listed = self._listed[key] = _find(self._load().result(), vendor, target.model)
+        return listed.rates() if listed is not None else None
+
+    def _load(self) -> Future[DataSnapshot]:
+        if self._loading is None:
+            self._loading = Future()
+            self._loading.set_running_or_notify_cancel()  # nobody who waits may cancel it
+            # A daemon: a program that ends need not wait for prices.
+            threading.Thread(target=_load_list, args=(self._loading,), name="prices", daemon=True).start()
+        return self._loading
+
+
+def _load_list(done: Future[DataSnapshot]) -> None:
+    try:
+        from genai_prices import data_snapshot
+
+        done.set_result(data_snapshot.get_snapshot())
+    except BaseException as error:
+        done.set_exception(error)
+
+
+def _is_local(target: Target) -> bool:
+    return target.local or target.provider_type == "local"
+
+
+def _is_own(target: Target) -> bool:
+    return target.price is not None or _is_local(target)
+
+
+def _vendor(target: Target) -> str:
+    return target.price_provider or _VENDORS.get(target.provider_type, "")
+
+
+def _find(prices: DataSnapshot, vendor: str, model: str) -> _Listed | None:
+    """The list's entry of a model; `vendor` is the list's own id or the base URL of an API."""
+    url = vendor if "://" in vendor else None
+    try:
+        _, found = prices.find_provider_model(model, None, None if url else vendor, url)
+    except LookupError:
+        return None
+    return _Listed(found)
+
+
+class _Listed:
+    """A model of the price list. Its prices may depend on the date and the time of day."""
+
+    __slots__ = ("_fixed", "_model", "_read")
+
+    def __init__(self, model: ModelInfo) -> None:
+        self._model = model
+        self._read: dict[int, Rates | None] = {}
+        self._fixed = None if isinstance(model.prices, list) else _read(model.prices)
+
+    def rates(self) -> Rates | None:
+        if self._fixed is not None or not isinstance(self._model.prices, list):
+            return self._fixed
+        prices = self._model.get_prices(datetime.now(UTC))
+        key = id(prices)  # the list keeps it alive
+        if key not in self._read:
+            self._read[key] = _read(prices)
+        return self._read[key]
+
+
+def _read(prices: ModelPrice) -> Rates | None:
+    """The list's prices in our buckets; None for a model that is not billed by tokens in and out.
+
+    A bucket without a price of its own costs what its parent costs.
+    """
+    into, out = _tiered(prices.input_mtok), _tiered(prices.output_mtok)
+    if into is None or out is None:
+        return None
+    write = _tiered(prices.cache_write_mtok) or into
+    fee = _tiered(prices.requests_kcount)
+    return Rates(
+        input=into,
+        output=out,
+        cache_read=_tiered(prices.cache_read_mtok) or into,
+        cache_write=write,
+        cache_write_1h=_tiered(prices.cache_write_1h_mtok) or write,
+        reasoning=_tiered(prices.output_reasoning_mtok) or out,
+        request=fee.base / 1000 if fee is not None else 0.0,
+    )
+
+
+def _tiered(price: Decimal | TieredPrices | None) -> Tiered | None:
+    if price is None:
+        return None
+    if isinstance(price, Decimal):
+        return Tiered(float(price))
+    return Tiered(float(price.base), tuple((t.start, float(t.price)) for t in price.tiers))
+
+
+@cache
+def _configured(price: Price) -> Rates:
+    into, out = Tiered(price.input), Tiered(price.output)
+    read = Tiered(price.cache_read) if price.cache_read is not None else into
+    write = Tiered(price.cache_write) if price.cache_write is not None else into
+    return Rates(into, out, read, write, write, out)
+
+
+_FREE = _configured(Price(0.0, 0.0))
+
+
+def _most_tokens(request: ChatRequest) -> int:
+    """A bound of the prompt's tokens: its bytes as JSON, and what a template may add."""
+    parts = len(request.messages) + len(request.tools) + 1
+    return len(msgspec.json.encode((request.messages, request.tools, request.schema))) + parts * _OVERHEAD

@@ -1,0 +1,135 @@
+"""The router: from a name to a reply, over as many hosts as it takes.
+
+`Router` finds the route; `call.Call` has the one loop that asks, for whole replies and streams alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
+
+from electrictown.errors import IncompleteReplyError
+from electrictown.events import Emit, ignore
+from electrictown.llm.admission import Admission, MemoryAdmission
+from electrictown.llm.call import Asking, Call
+from electrictown.llm.chain import RetryPolicy
+from electrictown.llm.costs import CostTracker
+from electrictown.llm.messages import ChatRequest, ChatResponse, Chunk, End
+from electrictown.llm.prices import Prices
+from electrictown.llm.provider import Provider
+from electrictown.llm.routes import Route, RouteTable
+
+__all__ = ["RetryPolicy", "Router"]
+
+_PATIENT = RetryPolicy()
+
+
+class Router:
+    """Asks the models that a name stands for, in order, until one answers.
+
+    `providers` by their names, `routes` the table of names. Without `admission` and `tracker` it makes
+    its own. `emit` hears of every request, hop and wait. For one event loop.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        routes: RouteTable,
+        *,
+        admission: Admission | None = None,
+        tracker: CostTracker | None = None,
+        emit: Emit = ignore,
+        policy: RetryPolicy = _PATIENT,
+        prices: Prices | None = None,
+    ) -> None:
+        self.providers = providers
+        self.routes = routes
+        self.admission: Admission = MemoryAdmission() if admission is None else admission
+        self.tracker = CostTracker() if tracker is None else tracker
+        self.emit = emit
+        self.policy = policy
+        self.prices = Prices() if prices is None else prices
+
+    async def chat_completion(
+        self,
+        request: ChatRequest,
+        route: Route | None = None,
+        *,
+        role: str = "",
+        subtask: str = "",
+        tracker: CostTracker | None = None,
+    ) -> ChatResponse:
+        """The whole reply to `request`.
+
+        Without `route` the request's `model` is looked up: an alias, `provider/model`, a role, or ""
+        for the default. `role` and `subtask` say on whose behalf, in events and costs. A `tracker`
+        gets the costs too, beside the router's own.
+
+        Raises:
+            ConfigError: for a name that means nothing.
+            ProviderError: the preferred target's own error, when nobody could answer.
+            DeadlineError: when the policy's deadline has passed.
+        """
+        response: ChatResponse | None = None
+        async for chunk in self._ask(request, route, Asking(role, subtask, tracker), whole=True):
+            if type(chunk) is End:
+                response = chunk.response
+        if response is None:  # a call ends with End or an error
+            raise IncompleteReplyError("the call ended without a reply")
+        return response
+
+    def stream_chat_completion(
+        self,
+        request: ChatRequest,
+        route: Route | None = None,
+        *,
+        role: str = "",
+        subtask: str = "",
+        tracker: CostTracker | None = None,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """The reply in pieces, otherwise as `chat_completion`; `async for` inside `async with`.
+
+        The last chunk is `End`. After a failure in mid-stream comes `Reset`, and the reply starts again
+        from nothing. Leaving the `async with`, however it happens, gives everything back.
+
+        Raises:
+            ConfigError, ProviderError, DeadlineError: as `chat_completion`, while iterating.
+        """
+        return aclosing(self._ask(request, route, Asking(role, subtask, tracker), whole=False))
+
+    async def chat_completion_for_role(
+        self,
+        role: str,
+        request: ChatRequest,
+        *,
+        route: Route | None = None,
+        subtask: str = "",
+        tracker: CostTracker | None = None,
+    ) -> ChatResponse:
+        """The whole reply of the model that fills `role`; `route` overrides the role's own.
+
+        Raises:
+            ConfigError, ProviderError, DeadlineError: as `chat_completion`.
+        """
+        route = self.routes.for_role(role) if route is None else route
+        return await self.chat_completion(request, route, role=role, subtask=subtask, tracker=tracker)
+
+    def stream_chat_completion_for_role(
+        self,
+        role: str,
+        request: ChatRequest,
+        *,
+        route: Route | None = None,
+        subtask: str = "",
+        tracker: CostTracker | None = None,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """The reply of the model that fills `role` in pieces; see `stream_chat_completion`."""
+        route = self.routes.for_role(role) if route is None else route
+        return self.stream_chat_completion(request, route, role=role, subtask=subtask, tracker=tracker)
+
+    def _ask(
+        self, request: ChatRequest, route: Route | None, asking: Asking, *, whole: bool
+    ) -> AsyncGenerator[Chunk, None]:
+        if route is None:
+            route = self.routes.resolve(request.model)
+        return Call(self, request, route.chain, asking).ask(whole=whole)
