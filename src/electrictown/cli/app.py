@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import click
 
+from electrictown.cli.version import version, version_line
 from electrictown.errors import ConfigError, ElectrictownError, UsageError
 from electrictown.redact import mask
 
@@ -40,6 +41,8 @@ class _Lazy(click.Group):
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "version":
+            return _version
         if cmd_name not in self.table:
             return None
         command: click.Command = import_module(f"electrictown.cli.{cmd_name}").command
@@ -63,7 +66,7 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
-@click.version_option(package_name="electrictown", prog_name="et", message="%(prog)s %(version)s")
+@click.version_option(version(), prog_name="et", message="%(prog)s %(version)s")
 def _et() -> None:
     """A town of language-model agents: any model, any provider, any role.
 
@@ -73,6 +76,12 @@ def _et() -> None:
       et init          write down what was found, to edit it
       et doctor        when something does not work
     """
+
+
+@click.command("version", short_help="Print the version.")
+def _version() -> None:
+    """Print the version, which was written from git's tags when this build was made."""
+    click.echo(version_line())
 
 
 def app(arguments: Sequence[str]) -> int:

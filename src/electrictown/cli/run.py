@@ -1,0 +1,235 @@
+"""`et run`: a task becomes finished work."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+
+from electrictown.cli.setup import config_option, environment, settle
+from electrictown.errors import UsageError
+from electrictown.redact import mask
+
+if TYPE_CHECKING:
+    from electrictown.console.choose import Console
+    from electrictown.engine.team import RunOptions
+    from electrictown.work import Plan, Report, Task
+
+__all__ = ["command"]
+
+
+class _Duration(click.ParamType[float]):
+    """`90s`, `30m`, `2h`; a bare number is minutes, as in the Go original. The value is seconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h)?\s*", str(value))
+        seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2] or "m"] if found else 0.0
+        if not seconds:
+            self.fail(f"{value!r} is no length of time; write 90s, 30m or 2h", param, ctx)
+        return seconds
+
+
+class _Given(TypedDict):
+    """What the command line says, by the names of the options below."""
+
+    task: tuple[str, ...]
+    config: str | None
+    supervisor: str
+    output_dir: Path | None
+    max_subtasks: int
+    no_brief: bool
+    no_witness: bool
+    no_synthesize: bool
+    no_refinery: bool
+    no_specialists: bool
+    guardrail_threshold: float
+    guardrail_retries: int
+    timeout: float
+    dry_run: bool
+    plan_file: str | None
+    as_json: bool
+    as_jsonl: bool
+    quiet: bool
+    env_file: str | None
+
+
+@click.command(short_help="Turn a task into finished work.", context_settings={"max_content_width": 80})
+@click.argument("task", nargs=-1)
+@config_option
+@click.option("--role", "supervisor", default="mayor", show_default=True, help="The supervisor's role.")
+@click.option(
+    "--output-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the files that workers give into this folder.",
+)
+@click.option(
+    "--max-subtasks",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="The most subtasks a plan may have.",
+)
+@click.option("--no-brief", "--no-coordinate", is_flag=True, help="Leave out the coordination brief.")
+@click.option("--no-witness", "--no-reviewer", is_flag=True, help="Leave out the review.")
+@click.option("--no-synthesize", is_flag=True, help="Print each worker's own text.")
+@click.option("--no-refinery", "--no-tester", is_flag=True, help="Leave out the polish.")
+@click.option("--no-specialists", is_flag=True, help="Leave all work to the polecats.")
+@click.option(
+    "--guardrail-threshold",
+    type=click.FloatRange(1, 10),
+    default=6,
+    show_default=True,
+    help="The lowest score that the witness lets pass.",
+)
+@click.option(
+    "--guardrail-retries",
+    type=click.IntRange(0, 10),
+    default=1,
+    show_default=True,
+    help="How often a worker may try again below it.",
+)
+@click.option(
+    "--timeout", type=_Duration(), default="45m", show_default=True, help="For the whole run: 90s, 30m, 2h."
+)
+@click.option("--dry-run", is_flag=True, help="Plan, say what it would cost at the most, and stop.")
+@click.option(
+    "--plan",
+    "plan_file",
+    metavar="FILE",
+    help="Run this plan (the output of --dry-run --json) instead of making one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print every event as a line of JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress; the result and errors only.")
+@click.option("--env-file", metavar="FILE", help="KEY=VALUE lines to add to the environment.")
+def command(**given: Unpack[_Given]) -> int:
+    """Turn TASK into finished work.
+
+    TASK is the text itself, - to read it from stdin, or @FILE. The result goes
+    to stdout, progress to stderr.
+
+    \b
+      et run "implement a rate limiter"
+      et run --output-dir out @task.md
+      et run --dry-run --json "build a REST API" > plan.json
+      et run --plan plan.json
+
+    Without --config it reads ./electrictown.yaml, then the one in your home
+    folder; without either it looks for keys, an Ollama, and the embedded model,
+    and says what it chose.
+
+    \b
+    Exit codes: 0 done, 1 work failed, 2 usage or configuration, 4 a key is
+    missing or wrong, 5 budget, 75 try again later, 130 interrupted.
+    """
+    from electrictown.console.choose import choose
+    from electrictown.engine.team import RunOptions
+
+    if given["as_json"] and given["as_jsonl"]:
+        raise UsageError("--json and --jsonl exclude each other", "choose one")
+    plan = _read_plan(given["plan_file"]) if given["plan_file"] else None
+    task = _task(given["task"], plan)
+    options = RunOptions(
+        brief=not given["no_brief"],
+        witness=not given["no_witness"],
+        synthesize=not given["no_synthesize"],
+        refinery=not given["no_refinery"],
+        retries=given["guardrail_retries"],
+        timeout=given["timeout"],
+        output_dir=given["output_dir"],
+        plan=plan,
+        dry_run=given["dry_run"],
+    )
+    console = choose(sys.stdout, sys.stderr, quiet=given["quiet"], jsonl=given["as_jsonl"])
+    try:
+        report = asyncio.run(_run(task, options, console, given))
+        if given["as_json"]:
+            _print_json(report)
+        elif not given["as_jsonl"]:
+            _print_result(report)
+    finally:
+        console.close()
+    return report.exit_code
+
+
+async def _run(task: Task, options: RunOptions, console: Console, given: _Given) -> Report:
+    from electrictown.town import Town
+
+    main = asyncio.current_task()
+    if main is not None:  # Ctrl-C is asyncio.run's own; a supervisor's SIGTERM ends a run as gently.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
+    environ = environment(given["env_file"])
+    config = await settle(given["config"], environ, quiet=given["quiet"])
+    async with Town.open(config) as town:
+        return await town.run(
+            task,
+            options,
+            emit=console,
+            supervisor=given["supervisor"],
+            max_subtasks=given["max_subtasks"] or 10,
+            specialists=not given["no_specialists"],
+            threshold=given["guardrail_threshold"],
+        )
+
+
+def _task(words: tuple[str, ...], plan: Plan | None) -> Task:
+    """The task as it was typed, from stdin (-), or from a file (@FILE); a plan brings its own."""
+    from electrictown.work import Task
+
+    typed = " ".join(words).strip()
+    if not typed:
+        if plan is not None:
+            return Task(plan.task, "plan")
+        raise UsageError(
+            "there is no task", 'say what is to be done: et run "implement binary search in Python"'
+        )
+    source = "argument"
+    if typed == "-":
+        typed, source = sys.stdin.read(), "stdin"
+    elif typed.startswith("@"):
+        source = typed[1:]
+        typed = _read(source, "task")
+    if not typed.strip():
+        raise UsageError(f"the task from {source} is empty", "say what is to be done")
+    if plan is not None and typed.strip() != plan.task.strip():
+        raise UsageError("the plan was made for another task", "leave out the task, or the --plan")
+    return Task(typed.strip(), source)
+
+
+def _read_plan(file: str) -> Plan:
+    from electrictown.roles.plans import plan_of
+
+    return plan_of(_read(file, "plan"), source=file)
+
+
+def _read(file: str, what: str) -> str:
+    try:
+        return Path(file).expanduser().read_text("utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"the {what} file {file} cannot be read: {error.strerror}", "check the path"
+        ) from None
+    except ValueError:
+        raise UsageError(f"the {what} file {file} is not UTF-8 text", "save it as UTF-8") from None
+
+
+def _print_json(report: Report) -> None:
+    import msgspec
+
+    click.echo(mask(msgspec.json.format(msgspec.json.encode(report), indent=2).decode()))
+
+
+def _print_result(report: Report) -> None:
+    if report.outcome == "dry-run":
+        from electrictown.console.foreseen import foreseen
+
+        click.echo(mask(foreseen(report)))
+    elif report.text:
+        click.echo(mask(report.text))

@@ -1,0 +1,62 @@
+"""What every command that needs a configuration does first: find it, or look around."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from electrictown.config import Config
+
+__all__ = ["config_option", "environment", "settle"]
+
+config_option = click.option(
+    "--config",
+    "-c",
+    metavar="PATH",
+    help="The configuration; default: ./electrictown.yaml, then the home folder's.",
+)
+
+
+def environment(env_file: str | None = None) -> dict[str, str]:
+    """The process's environment, with the KEY=VALUE lines of `env_file` added to it.
+
+    Raises:
+        ConfigError: when the file cannot be read.
+    """
+    environ = dict(os.environ)
+    if env_file:
+        from electrictown.config import load_env_file
+
+        environ.update(load_env_file(env_file))
+    return environ
+
+
+async def settle(
+    path: str | None, environ: Mapping[str, str], *, quiet: bool = False, require_keys: bool = True
+) -> Config:
+    """The configuration at `path` or where one is found, else what this machine offers; says which on stderr.
+
+    Raises:
+        ConfigError: when the file is wrong, or nothing was found at all.
+    """
+    from electrictown.config import find_config, load_config
+
+    found = find_config(path, environ)
+    if found is not None:
+        config = load_config(found, environ, require_keys=require_keys)
+        notes = (f"config: {found}", *config.notes)
+    else:
+        from electrictown.discovery import discover
+
+        discovery = await discover(environ)
+        config = discovery.config
+        notes = (f"no electrictown.yaml: {discovery.why}",)
+    if not quiet:
+        for note in notes:
+            print(note, file=sys.stderr)
+    return config
