@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import msgspec
+from msgspec import Struct
 
 from electrictown.errors import BadReplyError
 from electrictown.llm.messages import Json, Usage
@@ -22,10 +24,14 @@ __all__ = [
     "encode_json",
     "excerpt",
     "json_or_text",
+    "merge_options",
     "parse_json",
+    "read_leniently",
     "retry_after",
     "seconds",
 ]
+
+T = TypeVar("T", bound=Struct)
 
 encode_json = msgspec.json.Encoder().encode
 """Any value of ours or of JSON as compact JSON bytes."""
@@ -51,6 +57,50 @@ def json_or_text(text: str) -> Json:
         return _decode(text)
     except msgspec.DecodeError:
         return text
+
+
+def read_leniently(kind: type[T], value: Json) -> T:
+    """`value` as `kind`, field by field: what has another type is converted or, failing that, left out.
+
+    The second chance of a reply that a strict decoder refused: vendors send counts as text, objects
+    where text belongs, null where nothing may be.
+
+    Raises:
+        BadReplyError: when `value` is no JSON object.
+    """
+    if not isinstance(value, dict):
+        raise BadReplyError(f"the reply is not the protocol's: {excerpt(encode_json(value))}")
+    found = cast(dict[str, Json], value)
+    known: dict[str, Any] = {}
+    for item in msgspec.structs.fields(kind):
+        if item.encode_name in found:
+            try:
+                known[item.name] = _read_as(item.type, found[item.encode_name])
+            except (msgspec.ValidationError, BadReplyError):
+                continue
+    return kind(**known)
+
+
+def _read_as(kind: object, value: Json) -> Json:
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        for choice in get_args(kind):  # the members of a union
+            if isinstance(choice, type) and issubclass(choice, Struct) and isinstance(value, dict):
+                return read_leniently(choice, value)
+            if get_origin(choice) is list and isinstance(value, list):
+                (item,) = get_args(choice)
+                return [_read_as(item | None, one) for one in cast(list[Json], value)]
+        raise
+
+
+def merge_options(body: dict[str, Json], options: Mapping[str, Json]) -> None:
+    """Put a request's own `options` over `body`; an option of None takes the field out."""
+    for name, value in options.items():
+        if value is None:
+            body.pop(name, None)
+        else:
+            body[name] = value
 
 
 def excerpt(body: bytes | str, limit: int = 200) -> str:
@@ -100,7 +150,7 @@ def disjoint_usage(
 _DURATION = re.compile(
     r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|h|hours?|m|min|minutes?|s|sec|seconds?)(?![a-z])", re.I
 )
-_UNITS = {"ms": 0.001, "mi": 60.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_PER_SECOND = {"ms": 1000.0, "mi": 1 / 60, "h": 1 / 3600, "m": 1 / 60, "s": 1.0}
 _TRY_AGAIN = re.compile(
     r"(?:try again|retry|wait|available|resets?)[^.\n]{0,30}?\s(?:in|after|for)\s+"
     r"((?:\d+(?:\.\d+)?\s*(?:ms|milliseconds?|hours?|minutes?|min|seconds?|sec|h|m|s)\s*)+)",
@@ -118,15 +168,13 @@ def seconds(text: str) -> float | None:
         plain = float(text)
     except ValueError:
         found = _DURATION.findall(text)
-        return sum(float(n) * _unit(u) for n, u in found) if found else None
+        return sum(float(n) / _per_second(u) for n, u in found) if found else None
     return plain if math.isfinite(plain) and plain >= 0 else None
 
 
-def _unit(word: str) -> float:
-    word = word.lower()
-    if word.startswith("milli"):
-        return 0.001
-    return _UNITS.get(word[:2], _UNITS[word[0]])
+def _per_second(word: str) -> float:
+    word = word.lower().replace("milli", "m")
+    return _PER_SECOND.get(word[:2], _PER_SECOND[word[0]])
 
 
 def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:

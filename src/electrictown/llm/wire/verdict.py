@@ -186,7 +186,8 @@ def _kind_by_status(status: int, fault: Fault, headers: Mapping[str, str]) -> ty
         return ModelNotFoundError if named else BadRequestError
     if status == 429:
         told_off = headers.get("x-should-retry", "").strip().lower() == "false"
-        return QuotaError if told_off or _SPENT.search(text) else RateLimitError
+        spent = _SPENT.search(text) and fault.retry_after is None  # a wait that is told can be waited
+        return QuotaError if told_off or spent else RateLimitError
     if status >= 500:
         busy = any("overloaded" in code for code in fault.codes)
         return OverloadedError if busy else ContextWindowError if _OVERFLOW.search(text) else ServerError
