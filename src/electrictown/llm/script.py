@@ -14,7 +14,7 @@ is a step with that `text`):
     usage          {input, output, cache_read, cache_write, reasoning}; left out: estimated at 4
                    characters a token; null: the provider gives none
     model, stopped the model's id and the vendor's word in the reply
-    latency, pace  see above
+    latency, pace  seconds before the first token; tokens a second (all at once)
     error          a class of `electrictown.errors` under ProviderError, or {type, message, hint,
                    status, retry_after, code, param}
     stall          seconds of silence, or true for ever; longer than the provider's timeouts it ends

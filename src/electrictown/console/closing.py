@@ -1,0 +1,82 @@
+"""The end of a run on a screen: the outcome, the bill, and what failed over to what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from electrictown.console.lines import Line
+from electrictown.console.text import bill, count, duration, failure, line, width
+from electrictown.work import Cost, Report
+
+__all__ = ["HEADINGS", "closing_lines", "hops", "outcome", "row", "sections"]
+
+HEADINGS = ("requests", "input", "cached", "output", "cost")
+
+
+def closing_lines(report: Report) -> list[Line]:
+    """All of it as plain lines."""
+    return [*(Line(text) for text in (*_table(report), *hops(report))), outcome(report)]
+
+
+def sections(report: Report) -> list[tuple[str, Sequence[Cost]]]:
+    """The bill's parts that hold anything: by role, by provider, by model, and the total."""
+    parts: list[tuple[str, Sequence[Cost]]] = [
+        (f"by {line(name)}", rows) for name, rows in report.costs.items() if rows
+    ]
+    return [*parts, ("total", (report.total,))] if report.total and report.total.requests else parts
+
+
+def row(cost: Cost) -> tuple[str, ...]:
+    """A line of the bill under `HEADINGS`; tokens from a cache are a part of the input."""
+    partial = f" ({cost.partial} cut)" if cost.partial else ""
+    return (
+        f"{cost.requests:,}{partial}",
+        f"{cost.input + cost.cache_read + cost.cache_write:,}",
+        f"{cost.cache_read:,}",
+        f"{cost.output:,}",
+        bill(cost),
+    )
+
+
+def hops(report: Report) -> list[str]:
+    """What failed over to what, each once with its count."""
+    seen = Counter((hop.role, hop.failed, hop.took_over, hop.error) for hop in report.hops)
+    return [
+        line(
+            f"{role or 'a request'}: {failed} -> {took_over or 'nobody'} ({error})"
+            + (f", {times} times" if times > 1 else "")
+        )
+        for (role, failed, took_over, error), times in seen.items()
+    ]
+
+
+def outcome(report: Report) -> Line:
+    """The last line: how it ended, in what time, for how much."""
+    parts = [f"{report.outcome} in {duration(report.seconds)}"]
+    if report.total is not None:
+        parts.append(f"{count(report.total.requests, 'request')}, {bill(report.total)}")
+    text = ", ".join(parts)
+    if report.error is not None:
+        return Line(f"{text}: {failure(report.error)}", "error")
+    return Line(text, "info" if report.outcome in ("done", "dry-run") else "error")
+
+
+def _table(report: Report) -> list[str]:
+    lines: list[tuple[str, ...]] = []
+    for title, costs in sections(report):
+        if title == "total":
+            lines += [("total", *row(costs[0]))]
+        else:
+            lines += [(title, *HEADINGS), *((f"  {line(c.name, 40)}", *row(c)) for c in costs)]
+    if not lines:
+        return []
+    widths = [max(width(cells[n]) for cells in lines) for n in range(len(HEADINGS) + 1)]
+    return [
+        "  ".join(
+            cell + pad if n == 0 else pad + cell
+            for n, cell in enumerate(cells)
+            for pad in (" " * (widths[n] - width(cell)),)
+        )
+        for cells in lines
+    ]

@@ -1,0 +1,48 @@
+"""Events as JSON lines, for programs."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO, cast
+
+import msgspec
+
+from electrictown.events import Event
+from electrictown.redact import mask
+
+__all__ = ["Jsonl"]
+
+
+class Jsonl:
+    """Writes each event as one line of JSON; `type` says which it is. Known secrets are masked."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._encoder = msgspec.json.Encoder()
+        self._gone = False
+
+    def __call__(self, event: Event) -> None:
+        """Write `event`. Never raises: a reader that went away stops the writing."""
+        if self._gone:
+            return
+        text = self._encoder.encode(event).decode()
+        if mask(text) != text:
+            # String by string: a mask over the whole line could swallow its punctuation.
+            text = self._encoder.encode(_masked(msgspec.to_builtins(event))).decode()
+        try:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # the reader went away, or the stream is closed
+            self._gone = True
+
+    def close(self) -> None:
+        """Nothing is left to write: the report came with `run.ended`."""
+
+
+def _masked(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {key: _masked(item) for key, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_masked(item) for item in cast("list[Any]", value)]
+    return value
