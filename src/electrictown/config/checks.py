@@ -23,7 +23,7 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "gemini": (),
     "ollama": (),
     "lmstudio": (),
-    "local": ("slots", "threads", "n_ctx"),
+    "local": ("slots", "threads"),
     "scripted": ("script", "models"),
 }
 """The types that ship with the program, and the keys that only they understand."""
@@ -39,7 +39,7 @@ _ONLY_FOR = {
     "auth_type": ("ollama", "lmstudio"),
     "org": ("openai", "lmstudio"),
     "api": ("openai", "lmstudio"),
-    "num_ctx": ("ollama",),
+    "num_ctx": ("ollama", "local"),
 }
 _RESERVED = ("mayor", "polecat", "witness", "refinery", "reviewer", "tester")
 
@@ -158,7 +158,7 @@ class _Checks:
                 what = f"model {alias!r} references the unknown provider {provider!r}"
                 self._add((*at, "provider"), what, suggest(provider, self._names("providers")))
             kind = providers.get(str(provider), {}).get("type")
-            if "num_ctx" in entry and kind in BUILT_IN and kind != "ollama":
+            if "num_ctx" in entry and kind in BUILT_IN and kind not in _ONLY_FOR["num_ctx"]:
                 self._source.notes.append(f"{_dotted((*at, 'num_ctx'))} has no effect: it is for ollama")
 
     def roles(self) -> None:
@@ -180,7 +180,7 @@ class _Checks:
 
     def _complete(self, at: Key, entry: dict[str, Any], defaults: dict[str, Any]) -> bool:
         """Give an entry without a model its pool's first, or that of the defaults; False where none is."""
-        if entry.get("model") == "" and not entry.get("agent"):
+        if entry.get("model") == "":
             self._add((*at, "model"), f"{_dotted(at)} has an empty model", "name a model alias")
             return False
         if entry.get("model"):
@@ -195,9 +195,6 @@ class _Checks:
             if is_list(defaults.get("fallbacks")) and "fallbacks" not in entry:
                 entry["fallbacks"] = [*defaults["fallbacks"]]
                 self._source.filled[(*at, "fallbacks")] = "defaults.fallbacks"
-        elif entry.get("agent"):
-            del self._data[str(at[0])][at[1]]
-            return False
         else:
             self._add(at, f"{_dotted(at)} has no model", "add model: ALIAS, or set defaults.model")
             return False

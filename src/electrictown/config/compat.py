@@ -31,15 +31,24 @@ def translate(data: dict[str, Any], lines: dict[Key, int], notes: list[str], pro
     for table in (data.get("defaults"), *(e for s in ("models", "roles") for _, e in _tables(data, s))):
         if is_table(table) and table.get("max_tokens") == "0":
             del table["max_tokens"]
-    if data.get("agents"):
-        notes.append("agents: coding agents as roles are not part of this version; the section has no effect")
-    for name, entry in _tables(data, "roles"):
-        if entry.get("agent"):
-            filled = entry.get("model") or "defaults.model"
-            notes.append(f"roles.{name}.agent has no effect: the role is filled by {filled}")
+    _drop_agents(data, notes)
     defaults = data.get("defaults")
     if is_table(defaults) and defaults.get("log_dir"):
         notes.append("defaults.log_dir has no effect: the result is on stdout, --jsonl records the run")
+
+
+def _drop_agents(data: dict[str, Any], notes: list[str]) -> None:
+    if data.pop("agents", None):
+        notes.append("agents has no effect: coding agents as roles are not part of this version")
+    defaults = data.get("defaults")
+    spare = defaults.get("model") if is_table(defaults) else None
+    for name, entry in _tables(data, "roles"):
+        if not entry.pop("agent", None):
+            continue
+        filled = entry.get("model") or spare
+        notes.append(f"roles.{name}.agent has no effect: {filled or 'nobody'} fills the role")
+        if not filled:
+            del data["roles"][name]
 
 
 def _rename_roles(

@@ -28,8 +28,11 @@ _NAMED = ("providers", "models", "roles", "specialists")
 def find_config(explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
     """The file to read: `explicit`, else the first electrictown.yaml there is, else None.
 
-    Looked for in the current folder, in $HOME, and in $XDG_CONFIG_HOME/electrictown.
+    Looked for in the current folder, in $HOME, and in $XDG_CONFIG_HOME/electrictown. The word "auto"
+    passes over all of them: the machine is looked at instead.
     """
+    if explicit == "auto":
+        return None
     if explicit:
         return Path(explicit).expanduser()
     home = Path(environ.get("HOME") or Path.home())

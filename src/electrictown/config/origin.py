@@ -52,7 +52,7 @@ def _walk(value: Data, at: Key, source: Source) -> Iterator[tuple[str, Origin]]:
         fields = {name: getattr(value, name) for name in type(value).model_fields} | (value.model_extra or {})
         for name, entry in fields.items():
             yield from _walk(entry, (*at, name), source)
-    elif is_table(value) and value and at[:1] != ("agents",):
+    elif is_table(value) and value:
         for name, entry in value.items():
             yield from _walk(entry, (*at, str(name)), source)
     else:

@@ -107,13 +107,15 @@ class ProviderConfig(_Part):
         description="Accept a stream that ends without its protocol's end, for servers that never send one.",
     )
     num_ctx: _Count | None = Field(
-        default=None, description="The context window in tokens that Ollama loads this host's models with."
+        default=None,
+        description="The context window in tokens that `ollama` and `local` load this host's models with.",
     )
 
     @property
     def extra(self) -> dict[str, Any]:
         """The keys that only this type of provider understands."""
-        return self.model_extra or {}
+        extra: dict[str, Any] = as_json(self.model_extra or {})
+        return extra
 
 
 class PriceConfig(_Part):
@@ -145,7 +147,7 @@ class ModelConfig(_Part):
         description="Its context window in tokens, where the provider does not say or says wrong.",
     )
     num_ctx: _Count | None = Field(
-        default=None, description="The window Ollama loads it with; else the provider's `num_ctx`."
+        default=None, description="The window that `ollama` and `local` load it with; else the provider's."
     )
     max_tokens: _Count | None = Field(default=None, description="Upper limit of a reply, in tokens.")
     temperature: _Temperature | None = Field(
@@ -178,7 +180,6 @@ class RoleConfig(_Part):
     max_tokens: _Count | None = Field(default=None, description="Upper limit of a reply of this role.")
     temperature: _Temperature | None = Field(default=None, description="Sampling temperature of this role.")
     system_prompt: str = Field(default="", description="Replaces the role's own system prompt.")
-    agent: str = Field(default="", description="Of the Go original: accepted, without effect.")
 
 
 class SpecialistConfig(RoleConfig):
@@ -220,12 +221,6 @@ class Config(_Part):
     defaults: DefaultsConfig = Field(
         default_factory=DefaultsConfig, description="What holds where a role says nothing."
     )
-    agents: dict[str, Any] = Field(
-        default_factory=dict[str, Any],
-        description="Of the Go original: accepted, without effect.",
-        repr=False,
-    )
-
     _source: Source = PrivateAttr()
 
     @property

@@ -119,7 +119,7 @@ def as_json(value: Data) -> Data:
             return int(value)
         return float(value) if _NUMBER.fullmatch(value) else str(value)
     if is_table(value):
-        return {name: as_json(entry) for name, entry in value.items()}
+        return {str(name): as_json(entry) for name, entry in value.items()}
     return [as_json(entry) for entry in value] if is_list(value) else value
 
 

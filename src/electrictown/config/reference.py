@@ -1,0 +1,148 @@
+"""The reference of electrictown.yaml, made from the schema: docs/configuration.md and the JSON schema.
+
+`python -m electrictown.config.reference` writes both into docs/; a test fails while they differ.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from electrictown.config.schema import Config
+from electrictown.config.yaml_tree import is_table
+
+__all__ = ["json_schema", "main", "markdown"]
+
+_INTRODUCTION = """\
+# electrictown.yaml
+
+<!-- Made from src/electrictown/config/schema.py by `python -m electrictown.config.reference`. -->
+
+One file says which model of which provider fills which role. It is looked for as `./electrictown.yaml`,
+`$HOME/electrictown.yaml`, then `$XDG_CONFIG_HOME/electrictown/electrictown.yaml`; `--config FILE` names
+another. Without any, `et run` takes what it finds on the machine and says what that is; `--config auto`
+does so even where there is a file, and `et init` writes the same choice down.
+
+```yaml
+{sample}```
+
+* `et config` shows every value and where it came from; `et doctor` tries it.
+* `et schema` prints the JSON schema for editors:
+  `# yaml-language-server: $schema=electrictown.schema.json`.
+* Everything wrong with a file is said at once, with line and remedy, and exit code 2.
+
+## Where a model is named
+
+`model`, `pool` and `fallbacks` take an alias from `models`, or `provider/model` directly. A fallback
+that is the same provider and model as the primary, or as another fallback, is an error.
+
+## Variables
+
+In `providers`, `$VARIABLE` and `${{VARIABLE}}` stand for a variable of the environment, also inside a
+longer value (`Bearer ${{TOKEN}}`). There a name without braces counts in capitals only, since passwords
+hold dollars too; `$$NAME` is a dollar and a name. Lists are left as they are. Variables are read when the
+file is loaded, from the environment and `--env-file`. One that is not set, or empty, is an error where a
+role needs its provider, and a note where none does. Keys never appear in output, logs, events or errors.
+
+## What is chosen without a file
+
+The first of these leads, and nobody else is added:
+
+1. a key in `$ANTHROPIC_API_KEY`, `$OPENAI_API_KEY` or `$GEMINI_API_KEY`: a strong model plans, a cheap one
+   works and reviews; nobody polishes (`refinery`), since that costs one more long reply;
+2. an Ollama at `$OLLAMA_HOST` or `localhost:11434`, with the best model it holds;
+3. the embedded model.
+
+A second key that happens to be set never becomes a fallback: nothing paid is used unasked. Looking around
+sends no request to any vendor.
+
+## Keys
+"""
+
+_ADDED = """
+### Keys of one type of provider
+
+| type | key | meaning |
+|---|---|---|
+| `local` | `slots` | Replies written at the same time. |
+| `local` | `threads` | Processor threads; left out: llama.cpp's choice. |
+| `scripted` | `script` | The script: a file beside the configuration, or the steps themselves. |
+| `scripted` | `models` | The model ids it claims to have. |
+
+A provider type that an installed package adds may have keys of its own; they are passed to it as they are.
+Where a built-in type does not know a key, that is an error.
+"""
+
+
+def json_schema() -> str:
+    """The JSON schema of electrictown.yaml as text."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def markdown(sample: str) -> str:
+    """docs/configuration.md; `sample` is the commented file at the project's root."""
+    schema = Config.model_json_schema()
+    parts = [_INTRODUCTION.format(sample=sample)]
+    for section, about in schema["properties"].items():
+        parts.append("\n".join(_section(section, about, schema["$defs"])))
+    return "\n".join(parts) + _ADDED
+
+
+def _section(name: str, about: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[str]:
+    entry = about.get("additionalProperties")
+    reference = str((entry if is_table(entry) else about).get("$ref", ""))
+    yield f"### `{name}{'.NAME' if entry else ''}`\n\n{about.get('description', '')}\n"
+    if reference:
+        part = parts[reference.rpartition("/")[2]]
+        yield "| key | type | default | meaning |\n|---|---|---|---|"
+        yield from _rows(part, parts, "")
+        yield ""
+
+
+def _rows(part: Mapping[str, Any], parts: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    required = part.get("required", ())
+    for key, about in part["properties"].items():
+        inner = _inner(about, parts)
+        kind = "mapping" if inner else _kind(about)
+        default = "required" if key in required else _default(about)
+        yield f"| `{prefix}{key}` | {kind} | {default} | {about.get('description', '')} |"
+        if inner:
+            yield from _rows(inner, parts, f"{prefix}{key}.")
+
+
+def _inner(about: Mapping[str, Any], parts: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    for choice in (about, *about.get("anyOf", ())):
+        if "$ref" in choice:
+            return parts[choice["$ref"].rpartition("/")[2]]
+    return None
+
+
+def _kind(about: Mapping[str, Any]) -> str:
+    choices = [choice for choice in about.get("anyOf", (about,)) if choice.get("type") != "null"]
+    only = choices[0]
+    if "enum" in only:
+        return ", ".join(f"`{value}`" for value in only["enum"])
+    words = {"string": "text", "integer": "whole number", "object": "mapping", "array": "list of models"}
+    kind = str(only.get("type"))
+    return words.get(kind, kind)
+
+
+def _default(about: Mapping[str, Any]) -> str:
+    default = about.get("default")
+    return "" if default in (None, "", []) else f"`{json.dumps(default)}`"
+
+
+def main(root: Path) -> None:
+    """Write docs/configuration.md and docs/electrictown.schema.json of the project at `root`."""
+    sample = (root / "electrictown.yaml").read_text(encoding="utf-8")
+    (root / "docs").mkdir(exist_ok=True)
+    (root / "docs" / "configuration.md").write_text(markdown(sample), encoding="utf-8")
+    (root / "docs" / "electrictown.schema.json").write_text(json_schema(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
