@@ -103,6 +103,7 @@ class Transport:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.lingering: set[Answer] = set()
         self._users = 0
         self._session = aiohttp.ClientSession(
             # Admission bounds how much is in flight; the pool need not.
@@ -118,6 +119,8 @@ class Transport:
             yield
         finally:
             _transports.pop(self.loop, None)
+            for answer in list(self.lingering):
+                answer.close()
             await self._session.close()
 
     async def open(self) -> None:
@@ -167,7 +170,7 @@ class Transport:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = _unanswered(error, to)
         else:
-            return Answer(response, to, self.loop, first, deadline)
+            return Answer(response, to, self, first, deadline)
         # Raised here, not in the handlers: aiohttp's errors know the headers that were sent.
         raise failure
 
@@ -202,6 +205,7 @@ class Answer:
         "_response",
         "_timer",
         "_to",
+        "_transport",
         "_waiting",
         "status",
     )
@@ -210,15 +214,16 @@ class Answer:
         self,
         response: aiohttp.ClientResponse,
         to: Destination,
-        loop: asyncio.AbstractEventLoop,
+        transport: Transport,
         first: float,
         deadline: float,
     ) -> None:
         self.status = response.status
+        self._transport = transport
         self._response = response
         self._content = response.content
         self._to = to
-        self._loop = loop
+        self._loop = transport.loop
         self._first = first
         self._deadline = deadline
         self._begun = False  # the first byte has come
@@ -274,23 +279,21 @@ class Answer:
         self._stop_timer()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def drain(self) -> None:
-        """Reads what is left of a reply whose last event has come, so that the connection lives on."""
-        if self._content.is_eof():
-            return
+    def leave(self) -> None:
+        """Lets go of a reply whose last event has come: once the body ends, its connection serves again."""
         self._stop_timer()
-        self._timer = self._loop.call_later(_LINGER, self._response.close)
-        try:
-            while await self._content.readany():
-                pass
-        except (aiohttp.ClientError, OSError, RuntimeError):
-            pass  # the reply is complete; only its connection is not used again
-        finally:
-            self._stop_timer()
+        if self._content.is_eof():
+            self._response.close()
+            return
+        self._waiting = 0.0
+        self._transport.lingering.add(self)
+        self._timer = self._loop.call_later(_LINGER, self.close)
+        self._content.on_eof(self.close)
 
     def close(self) -> None:
-        """Ends the reply at once; its connection is kept only if all of it was read."""
+        """Ends the reply at once; its connection is kept only if all of it has come."""
         self._stop_timer()
+        self._transport.lingering.discard(self)
         self._response.close()
 
     def _stop_timer(self) -> None:

@@ -1,0 +1,174 @@
+"""A streamed reply: from the pieces of one HTTP answer to the chunks of one model's reply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from electrictown.errors import BadReplyError, IncompleteReplyError, ProviderError
+from electrictown.llm.framing import NdjsonSplitter, Splitter, SseSplitter
+from electrictown.llm.messages import (
+    ChatRequest,
+    ChatResponse,
+    Chunk,
+    End,
+    Reasoning,
+    ReasoningDelta,
+    Text,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from electrictown.llm.http_provider import HttpProvider
+    from electrictown.llm.transport import Answer
+
+__all__ = ["ReplyStream"]
+
+
+class ReplyStream:
+    """The context manager and the iterator of one streamed request.
+
+    Beyond the contract it tells what a reply that is cut or left has cost: `usage` is what is known so
+    far, `partial()` the reply as far as it came, its usage marked partial.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_chunks",
+        "_decoder",
+        "_failure",
+        "_notes",
+        "_over",
+        "_provider",
+        "_request",
+        "_splitter",
+    )
+
+    def __init__(self, provider: HttpProvider, request: ChatRequest) -> None:
+        self._provider = provider
+        self._request = request
+        self._decoder = provider.wire.decoder()
+        self._splitter: Splitter | None = None  # chosen by the first bytes
+        self._chunks: Iterator[Chunk] = iter(())
+        self._answer: Answer | None = None
+        self._notes: tuple[str, ...] = ()
+        self._failure: ProviderError | None = None
+        self._over = False  # the reply is complete
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage that is known so far."""
+        return self._decoder.usage
+
+    def partial(self) -> ChatResponse:
+        """The reply as far as it came, its usage marked partial."""
+        return replace(self._decoder.partial(), provider=self._provider.name, notes=self._notes)
+
+    async def __aenter__(self) -> ReplyStream:
+        self._answer, self._notes = await self._provider.ask(self._request, stream=True)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._answer is not None:
+            if self._over:
+                self._answer.leave()
+            else:
+                self._answer.close()
+
+    def __aiter__(self) -> ReplyStream:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        for chunk in self._chunks:
+            return chunk
+        return await self._read_on()
+
+    async def _read_on(self) -> Chunk:
+        """The next chunk, from as many more bytes as it takes."""
+        if self._failure is not None:
+            raise self._failure
+        answer = self._answer
+        if self._over or answer is None:
+            raise StopAsyncIteration
+        chunks: list[Chunk] = []
+        try:
+            while not chunks:
+                data = await answer.read()
+                if not data:
+                    self._finish(chunks)
+                elif self._splitter is not None or self._is_stream(data):
+                    self._decode(data, chunks)
+                else:
+                    self._take_whole(data + await answer.read_all(), chunks)
+        except ProviderError as error:
+            self._failure = self._provider.told(error, self._request.model)
+        if chunks:  # what came before a failure is still the reader's
+            self._chunks = iter(chunks)
+            return next(self._chunks)
+        raise self._failure or StopAsyncIteration
+
+    def _is_stream(self, data: bytes) -> bool:
+        """Whether the reply begins like a stream; then the splitter stands ready."""
+        begin = data.lstrip()[:1]
+        if self._provider.wire.framing == "ndjson":
+            self._splitter = NdjsonSplitter()
+        elif begin == b"<":
+            raise BadReplyError("the answer is a web page, not a stream", "check the provider's base_url")
+        elif begin not in {b"{", b"["}:
+            self._splitter = SseSplitter()
+        return self._splitter is not None
+
+    def _decode(self, data: bytes, chunks: list[Chunk]) -> None:
+        """The chunks of the events that `data` completes; no data is the end of the body."""
+        splitter = self._splitter
+        if splitter is None:
+            return
+        feed = self._decoder.feed
+        for payload in splitter.feed(data) if data else splitter.finish():
+            feed(payload, chunks)
+            if chunks and type(last := chunks[-1]) is End:
+                chunks.pop()
+                self._end(last, chunks)
+                return
+
+    def _finish(self, chunks: list[Chunk]) -> None:
+        """The body is over: what it still holds, and whether it is complete."""
+        self._decode(b"", chunks)
+        if self._over:
+            return
+        try:
+            end = self._decoder.finish(allow_incomplete=self._provider.settings.allow_incomplete)
+        except IncompleteReplyError as error:
+            if self._splitter is None:
+                error.hint = "some servers answer a prompt that is too long with nothing at all"
+            raise
+        if end is not None:
+            self._end(end, chunks)
+
+    def _end(self, end: End, chunks: list[Chunk]) -> None:
+        """The last chunk is the whole reply, as the provider vouches for it."""
+        self._over = True
+        chunks.append(End(self._provider.accepted(self._request, end.response, self._notes)))
+
+    def _take_whole(self, body: bytes, chunks: list[Chunk]) -> None:
+        """A streamed request that was answered with one JSON body."""
+        response = self._provider.wire.decode(body)
+        for index, part in enumerate(response.message.parts):
+            match part:
+                case Text():
+                    chunks.append(TextDelta(part.text))
+                case Reasoning():
+                    chunks.append(ReasoningDelta(part.text))
+                case ToolCall():
+                    chunks.append(ToolCallDelta(index, part.id, part.name, part.arguments))
+                case _:
+                    pass
+        self._end(End(response), chunks)
