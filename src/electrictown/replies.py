@@ -19,6 +19,7 @@ _ORPHAN = re.compile(r"^[ \t]*</think(?:ing)?>[ \t]*$", re.MULTILINE | re.IGNORE
 _FENCE = re.compile(r"^([ \t]*)(`{3,}(?=[^`]*$)|~{3,})[ \t]*(.*?)[ \t]*$")
 _LANGUAGE = re.compile(r"[\w+#.:/-]+$")
 _TRAILING_COMMA = re.compile(r",(?=\s*[}\]])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_TRIES = 64
 
 
@@ -38,8 +39,8 @@ class Block(Struct, frozen=True):
 
 
 def plain(text: str) -> str:
-    """`text` with the line ends of one kind, and without a byte order mark."""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+    """`text` with line ends of one kind, no byte order mark, and nothing that UTF-8 cannot hold."""
+    return _SURROGATE.sub("\ufffd", text).removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def without_thinking(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from electrictown.replies import json_values
+from electrictown.replies import json_values, plain
 
 __all__ = ["Draft", "Item", "draft_of"]
 
@@ -114,7 +114,7 @@ def _values(value: object) -> list[Any]:
 def _line(value: object) -> str:
     """What a value says, when it is one a plan can hold as text."""
     if isinstance(value, str):
-        return value.strip()
+        return plain(value).strip()
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.9g}"
     if isinstance(value, list):
@@ -186,7 +186,7 @@ def _references(value: str) -> list[str]:
 
 
 def _tidy(text: str) -> str:
-    return "\n".join(line.rstrip() for line in text.split("\n")).strip()
+    return "\n".join(line.rstrip() for line in plain(text).split("\n")).strip()
 
 
 # lists

@@ -95,7 +95,7 @@ def _scaled(value: float, best: float) -> float | None:
 def _line(value: object) -> str:
     """What a critique says: text, or a list of texts and of objects that hold some."""
     if isinstance(value, str):
-        return value.strip()
+        return plain(value).strip()
     if isinstance(value, list):
         lines = (_line(inside) for inside in cast("list[object]", value))
         return "\n".join(f"- {line}" for line in lines if line)

@@ -53,8 +53,8 @@ class Asker(Protocol):
 class Role:
     """Somebody in the town: asks the router under the name of its role.
 
-    `role` is the name that is looked up under `roles:`, `cost_tracker` is told every request (the
-    router's own tracker when None), `system_prompt` replaces the built-in one. How an answer must
+    `role` is the name that is looked up under `roles:`, `cost_tracker` is told every request (beside the
+    router's own), `system_prompt` replaces the built-in one. How an answer must
     look is said in the question itself, so that a system prompt of your own cannot break it.
     """
 
