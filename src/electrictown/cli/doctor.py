@@ -45,8 +45,8 @@ class Finding(Struct, frozen=True, omit_defaults=True):
 def command(config: str | None, no_probe: bool, fresh: bool, as_json: bool) -> int:
     """Check python, git, tmux, configuration and keys, ping providers, probe models.
 
-    Every model of a role is probed. A probe finds out whether a model streams, whether it calls tools, and how
-    large its context window really is; it is remembered for a week.
+    Every model of a role is probed: does it stream, does it call tools, how
+    large is its context window really? The answers are remembered for a week.
 
     The exit code is 0 when nothing failed.
     """
