@@ -50,7 +50,7 @@ build: $(VENV)/.dev ## Wheel, sdist and a one-file `et` for this machine in buil
 build-all: $(VENV)/.dev ## One archive a platform and SHA256SUMS in dist/
 	@$(BIN)/python -m scripts.release build-all
 
-verify-cross: $(VENV)/.dev ## Check every archive in dist/, and install and start this machine's
+verify-cross: build-all ## Build every archive, check it, and install and start this machine's
 	@$(BIN)/python -m scripts.release verify
 
 bench: $(VENV)/.dev ## Measure the cost of a request, a stream and a start
