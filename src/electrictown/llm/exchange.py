@@ -135,15 +135,33 @@ def _decode(
     body = _body(record)
     if status >= 400:
         return _EMPTY, wire.error(status, _headers(record), body)
-    value: Json = json_or_text(body.decode("utf-8", "replace"))
-    if isinstance(value, list) and value:  # Gemini streams a JSON list where SSE was not asked for
-        return _stream(wire, [encode_json(item) for item in cast(list[Json], value)], [])
+    text = body.decode("utf-8", "replace")
+    if text.lstrip()[:1] == "[":  # Gemini streams a JSON list where SSE was not asked for
+        return _stream(wire, [encode_json(item) for item in _items(text)], [])
+    value: Json = json_or_text(text)
     if isinstance(value, dict) and not (wire.framing == "ndjson" and record.get("stream")):
         return wire.decode(body), None
     if not record.get("stream") and not _looks_streamed(body):
         return wire.decode(body), None
     splitter = NdjsonSplitter() if wire.framing == "ndjson" else SseSplitter()
     return _stream(wire, splitter.feed(body), splitter.finish())
+
+
+def _items(text: str) -> list[Json]:
+    """The items of a JSON list that may be cut: those that are whole."""
+    import json  # msgspec decodes whole documents only
+
+    decoder = json.JSONDecoder()
+    items: list[Json] = []
+    rest = text.lstrip()[1:].lstrip(" \t\r\n,")
+    while rest and rest[0] != "]":
+        try:
+            item, end = decoder.raw_decode(rest)
+        except ValueError:
+            break
+        items.append(item)
+        rest = rest[end:].lstrip(" \t\r\n,")
+    return items
 
 
 def _looks_streamed(body: bytes) -> bool:
