@@ -95,6 +95,8 @@ class FakeServer:
         self.page = page
         self.version = version
         self.remember = remember
+        self.lists: bytes | None = None
+        """This body instead of every list of models."""
         self.journal: list[Seen] = []
         self.in_flight: Counter[str] = Counter()
         self.max_in_flight: Counter[str] = Counter()
@@ -141,7 +143,7 @@ class FakeServer:
     async def until(self, true: Callable[[], bool], seconds: float = 5.0) -> None:
         """Waits for something to become true of this server."""
         async with asyncio.timeout(seconds):
-            while not true():  # noqa: ASYNC110 (any fact may be waited for, not one event)
+            while not true():
                 await asyncio.sleep(0.002)
 
     def next_reply(self, seen: Seen) -> Reply:
@@ -207,6 +209,11 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def say(self, data: bytes) -> None:
+        """Sends bytes that nobody asked for."""
+        if self._transport is not None:
+            self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -275,7 +282,10 @@ class _Connection(asyncio.Protocol):
         wire = _list_wire(seen)
         query = dict(parse_qsl(seen.query))
         if path.endswith(("/models", "/api/tags")):
-            self._send(200, models_page(wire, server.models, query, server.page))
+            listed = server.lists
+            self._send(
+                200, listed if listed is not None else models_page(wire, server.models, query, server.page)
+            )
         elif path.endswith("/api/version"):
             self._send(200, msgspec.json.encode({"version": server.version}))
         elif path.endswith("/api/ps"):

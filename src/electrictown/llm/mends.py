@@ -55,9 +55,11 @@ class Mends:
         known = self._known.setdefault(model, {})
         name = ".".join(path)
         twin = _TWINS.get(name, "")
-        if twin and (twin in fields or (twin,) in known):
+        if (twin,) in known:
+            known[(twin,)] = ""  # neither name will do
             twin = ""
-            known.pop((_TWINS[name],), None)
+        elif twin in fields:
+            twin = ""
         known[path] = twin
         _remove(fields, path, twin)
         said = f"sent as {twin}" if twin else "left out"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import math
+import os
 from collections.abc import AsyncGenerator, Mapping
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakKeyDictionary
@@ -370,7 +371,10 @@ def _unanswered(error: Exception, to: Destination) -> ProviderError:
 def _unconnected(error: aiohttp.ClientConnectorError, to: Destination) -> ConnectError:
     """Why no connection could be made."""
     host = to.host
-    reason = error.os_error.strerror or str(error.os_error)
+    cause = error.os_error
+    # asyncio words a refusal as "Connect call failed" and the address; errno says it better.
+    named = bool(cause.errno and cause.errno > 0) and not isinstance(error, aiohttp.ClientSSLError)
+    reason = os.strerror(cause.errno or 0) if named else cause.strerror or str(cause)
     match error:
         case aiohttp.ClientConnectorDNSError():
             return ConnectError(f"there is no host named {to.url.host}", "check base_url and the network")
