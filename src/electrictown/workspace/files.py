@@ -44,56 +44,58 @@ def files_of(reply: str) -> FilesFound:
     """
     text = plain(without_thinking(reply))
     lines = text.split("\n")
-    found: dict[str, str] = {}
-    refused: dict[str, str] = {}
-    notes: list[str] = []
-    all_blocks = blocks(text)
+    named: list[_Named] = []
     past = 0
-    named: list[tuple[str, str, Block]] = []
-    for block in all_blocks:
-        path, body = _named(block, lines[past : block.start])
+    for block in blocks(text):
+        named.append(_named(block, lines[past : block.start]))
         past = block.end + 1
-        named.append((path, body, block))
-    for number, (path, body, block) in enumerate(named):
-        if not path:
+    found: dict[str, File | Refused] = {}
+    notes: list[str] = []
+    for number, one in enumerate(named):
+        if not one.path:
             continue
-        found_before = found.pop(path, None)
-        refused.pop(path, None)
-        if not block.closed:
-            refused[path] = "the reply ended before the file did; give it again, complete"
-        elif _ambiguous(path, block, named[number + 1 :]):
-            refused[path] = (
-                "it is not clear where the file ends, since a fence in it is as long as the one around it; "
-                "put it in a fence of four backticks or more"
-            )
-        else:
-            found[path] = body
-            if found_before is not None and found_before != body:
-                notes.append(f"{path} was given twice in one reply; the last one counts")
-    order = dict.fromkeys(path for path, _, _ in named)
+        before = found.get(one.path)
+        wrong = _wrong(one, named[number + 1 :])
+        file = Refused(one.path, wrong) if wrong else File(one.path, one.text)
+        if isinstance(before, File) and before != file:
+            notes.append(f"{one.path} was given twice in one reply; the last one counts")
+        found[one.path] = file
     return FilesFound(
-        tuple(File(path, found[path]) for path in order if path in found),
-        tuple(Refused(path, refused[path]) for path in order if path in refused),
+        tuple(file for file in found.values() if isinstance(file, File)),
+        tuple(file for file in found.values() if isinstance(file, Refused)),
         tuple(notes),
     )
 
 
-def _ambiguous(path: str, block: Block, after: list[tuple[str, str, Block]]) -> bool:
-    """Whether a Markdown file may go on beyond its block: a bare fence follows that nothing explains."""
-    if not path.lower().endswith((".md", ".markdown", ".mdx")):
-        return False
-    for other_path, _, other in after:
-        if other_path:
-            return False
-        if other.fence == block.fence and not other.info:
-            return True
-    return False
+class _Named(Struct, frozen=True):
+    """A fenced block, the path it was given ("" for none) and the contents of that file."""
+
+    path: str
+    text: str
+    block: Block
+
+
+def _wrong(one: _Named, after: list[_Named]) -> str:
+    """Why a named block cannot be used; "" when it can."""
+    if not one.block.closed:
+        return "the reply ended before the file did; give it again, complete"
+    # A Markdown file may go on beyond its block, when a bare fence follows that nothing explains.
+    if one.path.lower().endswith((".md", ".markdown", ".mdx")):
+        for other in after:
+            if other.path:
+                break
+            if other.block.fence == one.block.fence and not other.block.info:
+                return (
+                    "it is not clear where the file ends, since a fence in it is as long as the one around "
+                    "it; put it in a fence of four backticks or more"
+                )
+    return ""
 
 
 # names
 
 _ATTRIBUTE = re.compile(
-    r"(?<![\w-])(?:file_?path|file_?name|file|path|title|name)\s*[=:]\s*(?:\"([^\"]+)\"|'([^']+)'|([^\s\"',}]+))",
+    r"(?<![\w-])(file_?path|file_?name|file|path|title|name)\s*[=:]\s*(?:\"([^\"]+)\"|'([^']+)'|([^\s\"',}]+))",
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"(?:file[ _]?path|file[ _]?name|new file|file|path)\s*:\s*(?=\S)", re.IGNORECASE)
@@ -116,22 +118,24 @@ _SOURCE = re.compile(
 )
 
 
-def _named(block: Block, before: list[str]) -> tuple[str, str]:
+def _named(block: Block, before: list[str]) -> _Named:
     """The path that a block's info string, the line above it or its first line gives it, and its text."""
     path = _from_info(block.info) or _from_above(before, block.info)
     if path:
-        return path, block.text
+        return _Named(path, block.text, block)
     first, _, rest = block.text.partition("\n")
     comment = _COMMENT.match(first)
     path = _only_path(_LABEL.sub("", comment[1], count=1)) if comment else ""
     # The line said where the file goes; it is no part of it (JSON could not even hold it).
-    return (path, rest) if path else ("", block.text)
+    return _Named(path, rest if path else block.text, block)
 
 
 def _from_info(info: str) -> str:
     attribute = _ATTRIBUTE.search(info)
     if attribute is not None:
-        return clean(attribute[1] or attribute[2] or attribute[3])
+        path = clean(attribute[2] or attribute[3] or attribute[4])
+        sure = attribute[1].lower() not in {"title", "name"}
+        return path if (sure and not re.search(r"\s", path)) or _is_path(path.replace(" ", "_")) else ""
     for word in info.strip("{}").split():
         language, colon, rest = word.partition(":")
         if colon and len(language) != 1 and _is_path(clean(rest)):
@@ -142,16 +146,16 @@ def _from_info(info: str) -> str:
 
 
 def _from_above(before: list[str], info: str) -> str:
-    """The path on the last line before a fence that says anything, one blank line between at the most."""
-    said = [line for line in before[-2:] if line.strip()]
-    if not said or (len(before) > 1 and said[-1] is before[-2] and before[-1].strip()):
-        return ""
-    line = said[-1].strip()
-    decorated = _LIST_MARKER.match(line)
-    line = line[decorated.end() :] if decorated else line
-    label = _LABEL.search(line[:24].lstrip("*_` "))
-    if label is not None and _LABEL.match(line.lstrip("*_` ")):
-        return clean(_LABEL.sub("", line.lstrip("*_` "), count=1))
+    """The path on the line above a fence, or above the one blank line that stands between."""
+    above = before[-2:] if before and not before[-1].strip() else before[-1:]
+    line = above[0].strip() if above else ""
+    line = line[marker.end() :] if (marker := _LIST_MARKER.match(line)) else line
+    bare = line.lstrip("*_` ")
+    label = _LABEL.match(bare)
+    if label is not None:
+        # Said to be a file: only a sentence is none. A path that cannot be written is refused later, aloud.
+        path = clean(bare[label.end() :])
+        return path if not re.search(r"\s", path) or _is_path(path.replace(" ", "_")) else ""
     path = _titled(line)
     if _SOURCE.match(path) and info.partition(" ")[0].lower() in _SHELLS:
         return ""  # a command that has to do with the file, not the file

@@ -8,9 +8,10 @@ import hashlib
 import os
 import threading
 import unicodedata
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -21,6 +22,9 @@ from electrictown.workspace.paths import RefusalError, parts_of
 from electrictown.workspace.placing import entered, placed, temporary_file
 
 __all__ = ["Folder", "Refused", "Written"]
+
+
+_T = TypeVar("_T")
 
 
 class Written(Struct, frozen=True):
@@ -69,7 +73,7 @@ class Folder:
         Raises:
             WorkspaceError: when it is no folder, or cannot be made or written to.
         """
-        await asyncio.to_thread(self._prepare)
+        await _to_its_end(asyncio.to_thread(self._prepare))
 
     async def write(
         self, file: File, subtask: str = "", *, replacing: Collection[str] = ()
@@ -77,13 +81,13 @@ class Folder:
         """Writes `file` for `subtask`, which may also replace what the subtasks `replacing` have written.
 
         A path that leads out of the folder, is no path for a file, or is another subtask's, is refused,
-        with the reason. A call that is cancelled has written the whole file or nothing.
+        with the reason. A call that is cancelled ends when its file is whole, a moment later.
 
         Raises:
             WorkspaceError: when the disk is full or the folder may not be written to; nothing is left
                 half-written.
         """
-        return await asyncio.to_thread(self._write, file, subtask, frozenset(replacing))
+        return await _to_its_end(asyncio.to_thread(self._write, file, subtask, frozenset(replacing)))
 
     # Below here everything runs in a thread, and one file at a time.
 
@@ -135,6 +139,18 @@ class Folder:
             yield folder
         finally:
             os.close(folder)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """What `work` returns. A thread cannot be stopped, so a cancellation waits for its end."""
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # the caller is gone; what became of the file is for nobody
+        raise
 
 
 _REASONS = {
