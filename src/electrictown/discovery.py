@@ -231,13 +231,13 @@ def _ollama(address: str, model: str) -> str:
 providers:
   ollama:
     type: ollama
-    base_url: {json.dumps(address)}
+    base_url: {json.dumps(address, ensure_ascii=False)}
     num_ctx: 16384       # the window models are loaded with; Ollama's own default cuts long prompts silently
 
 models:
   worker:
     provider: ollama
-    model: {json.dumps(model)}
+    model: {json.dumps(model, ensure_ascii=False)}
 
 roles:
   mayor:                 # plans, and puts the results together

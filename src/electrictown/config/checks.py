@@ -36,7 +36,7 @@ _VENDOR = {
 """Types whose own host answers nobody without a key, and the variable that usually holds it."""
 
 _ONLY_FOR = {
-    "auth_type": ("ollama", "lmstudio"),
+    "auth_type": ("ollama",),
     "org": ("openai", "lmstudio"),
     "api": ("openai", "lmstudio"),
     "num_ctx": ("ollama", "local"),
@@ -113,7 +113,8 @@ class _Checks:
         for key in list(entry):
             if key in fields:
                 allowed = _ONLY_FOR.get(key)
-                if allowed and kind in BUILT_IN and kind not in allowed:
+                as_is = entry[key] == "bearer" and kind in ("openai", "lmstudio")
+                if allowed and kind in BUILT_IN and kind not in allowed and not as_is:
                     self._source.notes.append(f"{_dotted((*at, key))} has no effect: it is for {allowed[0]}")
             elif kind in BUILT_IN and key not in BUILT_IN[kind]:
                 known = [*fields, *BUILT_IN[kind]]
@@ -157,7 +158,7 @@ class _Checks:
             if isinstance(provider, str) and provider.strip() and provider not in self._names("providers"):
                 what = f"model {alias!r} references the unknown provider {provider!r}"
                 self._add((*at, "provider"), what, suggest(provider, self._names("providers")))
-            kind = providers.get(str(provider), {}).get("type")
+            kind = str(providers.get(str(provider), {}).get("type"))
             if "num_ctx" in entry and kind in BUILT_IN and kind not in _ONLY_FOR["num_ctx"]:
                 self._source.notes.append(f"{_dotted((*at, 'num_ctx'))} has no effect: it is for ollama")
 
@@ -231,11 +232,7 @@ class _Checks:
 
     def _reference(self, at: Key, name: Data, what: str) -> tuple[str, str] | None:
         """The provider and model that `name` means; a problem where it means nothing."""
-        if at[-1] == "model" and name in (None, ""):
-            return None
-        if not isinstance(name, str):
-            if name is None:
-                self._add(at, f"{_dotted(at[:-1])} has an empty {what}", "name a model alias, or remove it")
+        if not isinstance(name, str) or (at[-1] == "model" and not name):
             return None
         aliases, providers = self._data.get("models"), self._names("providers")
         if is_table(aliases) and name in aliases:

@@ -45,6 +45,8 @@ def _drop_agents(data: dict[str, Any], notes: list[str]) -> None:
     for name, entry in _tables(data, "roles"):
         if not entry.pop("agent", None):
             continue
+        if not entry.get("model"):
+            entry.pop("model", None)
         filled = entry.get("model") or spare
         notes.append(f"roles.{name}.agent has no effect: {filled or 'nobody'} fills the role")
         if not filled:
