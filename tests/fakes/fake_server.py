@@ -95,6 +95,7 @@ class FakeServer:
         self.page = page
         self.version = version
         self.remember = remember
+        self.on_request: Callable[[Seen], None] = lambda seen: None
         self.lists: bytes | None = None
         """This body instead of every list of models."""
         self.journal: list[Seen] = []
@@ -258,6 +259,7 @@ class _Connection(asyncio.Protocol):
         self._seen = seen
         if server.remember:
             server.journal.append(seen)
+        server.on_request(seen)
         chat = wire_of(seen.path)
         seen.host = chat[1] if chat else ""
         server.in_flight[seen.host] += 1
@@ -453,19 +455,19 @@ def from_file(path: Path, port: int) -> FakeServer:
 
 
 async def serve(server: FakeServer, journal: str) -> None:
-    """Prints the URL, then serves; with a journal, one JSON line a request once it is over."""
+    """Prints the URL, then serves; with a journal, one JSON line a request, written as it comes."""
+
+    def note(seen: Seen) -> None:
+        line = {"path": seen.path, "host": seen.host, "headers": seen.headers, "body": seen.body}
+        with Path(journal).open("ab") as file:
+            file.write(msgspec.json.encode({"time": time.time(), **line}) + b"\n")
+
+    if journal:
+        server.on_request = note
     async with server:
         sys.stdout.write(server.url + "\n")
         sys.stdout.flush()
-        written = 0
-        while True:
-            await asyncio.sleep(0.02 if journal else 3600)
-            if journal and len(server.journal) > written:
-                new = server.journal[written:]
-                lines = [{"path": s.path, "headers": s.headers, "body": s.body} for s in new]
-                with Path(journal).open("ab") as file:
-                    file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-                written += len(new)
+        await asyncio.Event().wait()
 
 
 def main() -> None:
@@ -476,7 +478,7 @@ def main() -> None:
     parser.add_argument("--journal", default="", help="append what was received to this file")
     told = parser.parse_args()
     server = from_file(told.behaviour, told.port) if told.behaviour else FakeServer(port=told.port)
-    server.remember = bool(told.journal)
+    server.remember = False
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(server, told.journal))
 

@@ -255,6 +255,15 @@ async def test_no_failure_to_connect_tells_a_password_of_the_url() -> None:
     assert "secret-word" not in everything_told(failed.value)
 
 
+async def test_a_secret_header_of_the_user_is_masked_too() -> None:
+    headers = {"X-Gateway-Token": "Token gateway-pass-99"}
+    repeats = Reply(status=400, error="bad header: gateway-pass-99")
+    async with FakeServer(repeats) as server, provider(OPENAI, server, headers=headers) as made:
+        with pytest.raises(BadRequestError, match=r"bad header: \*\*\*") as failed:
+            await made.chat_completion(ASK)
+    assert "gateway-pass-99" not in everything_told(failed.value)
+
+
 def test_a_provider_with_a_key_cannot_be_pickled_away() -> None:
     with pytest.raises((TypeError, AttributeError)):
         pickle.dumps(make(OPENAI, "", api_key=Secret(KEY)).settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 
 import pytest
 from transport_kit import ASK, IDS, WIRES, broken, either, make, provider, stream
@@ -284,6 +285,22 @@ async def test_a_refused_connection_is_a_connect_error() -> None:
             await asked.chat_completion(ASK)
     assert failed.value.hint
     assert failed.value.retry_same
+
+
+async def test_a_host_that_never_takes_the_connection_is_a_connect_error() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(8)]  # more than may wait: later ones hang
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        async with provider(WIRES[0], url, Timeouts(connect=0.1)) as asked:
+            with pytest.raises(ConnectError, match=r"no connection to .* within 0\.1 s"):
+                await asked.chat_completion(ASK)
+        for one in waiting:
+            one.close()
 
 
 async def test_an_unknown_host_is_a_connect_error() -> None:

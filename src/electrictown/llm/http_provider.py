@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,14 @@ from electrictown.llm.messages import ChatRequest, ChatResponse, Model, without_
 from electrictown.llm.provider import Node, ProviderSettings
 from electrictown.llm.reply_stream import ReplyStream
 from electrictown.llm.wire.base import HttpCall, Wire
-from electrictown.redact import mask
+from electrictown.redact import Secret, mask
 
 if TYPE_CHECKING:
     from electrictown.llm.transport import Answer, Destination, Transport
 
 __all__ = ["HttpProvider"]
 
+_SENSITIVE = re.compile(r"auth|key|token|secret|cookie|password", re.I)
 _ERROR_BODY = 1 << 20  # bytes of an error's explanation that are worth reading
 _PAGES = 200
 _DESTINATIONS = 256
@@ -45,6 +47,9 @@ class HttpProvider:
         self.wire = wire
         self.base_url, _, self._query = base_url.partition("?")
         self._credentials = credentials
+        for name, value in settings.headers.items():
+            if _SENSITIVE.search(name):
+                Secret(value.split(" ")[-1])  # made only to be known: errors that repeat it are masked
         self._mends = Mends()
         self._destinations: dict[object, Destination] = {}
         self._transport: Transport | None = None

@@ -1,7 +1,7 @@
 """HTTP, behind a seam of our own: one connection pool an event loop, four timeouts, our errors.
 
-This module imports aiohttp, and nothing imports this module before the first request. It makes no
-retries: a request that fails is the router's to repeat.
+This module imports aiohttp, and nothing imports this module before the first request. It repeats no
+question: that is the router's. (aiohttp itself repeats a GET once, on a kept connection that was dead.)
 """
 
 from __future__ import annotations
