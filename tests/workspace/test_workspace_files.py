@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from electrictown.work import File
 from electrictown.workspace.files import files_of
+
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no bug
 
 
 def paths(reply: str) -> list[str]:
@@ -163,6 +165,7 @@ marks = ["```", "````", "~~~", "```python", "path=x.y", "<think>", "\n", "\r\n",
 bits = st.sampled_from([*marks, "### FILE: a.py", "**b.md**", "# c.py"])
 
 
+@calm
 @given(st.lists(bits | st.text(max_size=4), max_size=40).map("".join))
 def test_any_text_can_be_searched_for_files(reply: str) -> None:
     found = files_of(reply)
@@ -176,6 +179,7 @@ contents = st.text(
 )
 
 
+@calm
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z]{1,6}(/[a-z]{1,6}){0,2}\.(py|txt)", fullmatch=True), contents, min_size=1

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from electrictown.errors import WorkspaceError
 from electrictown.work import File
 from electrictown.workspace import placing
 from electrictown.workspace.folder import Folder, Refused, Written
+
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no bug
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -253,6 +255,23 @@ async def test_a_file_system_without_hard_links_keeps_a_copy(
     assert tree(tmp_path) == {"a.py": "one", "a.py.orig": "older still", "a.py.orig.2": "the user's"}
 
 
+async def test_a_file_that_may_not_be_read_is_kept_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.py").write_text("one")
+    monkeypatch.setattr(placing, "_reading", failing(errno.EACCES))  # permissions do not bind root
+    written = await Folder(tmp_path).write(File("a.py", "one"), "t01")
+    assert written == Written("a.py", "t01", 3, kept="a.py.orig")
+
+
+async def test_there_is_an_end_to_keeping_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing, "_MOST_COPIES", 2)
+    (tmp_path / "a.py").write_text("old")
+    (tmp_path / "a.py.orig").write_text("older")
+    assert "copies of it already" in await refused(Folder(tmp_path), "a.py")
+    assert tree(tmp_path) == {"a.py": "old", "a.py.orig": "older"}
+
+
 def failing(code: int) -> Callable[..., NoReturn]:
     def fail(*_: object, **__: object) -> NoReturn:
         raise OSError(code, os.strerror(code))
@@ -353,6 +372,7 @@ steps = st.sampled_from(
 )
 
 
+@calm
 @given(st.lists(steps | st.text(max_size=3), max_size=6).map("/".join) | st.text(max_size=12))
 def test_no_path_leads_out_of_the_folder(path: str) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -218,7 +218,7 @@ class _Line(Struct, frozen=True):
     indent: int
     code: bool = False
     marker: re.Match[str] | None = None
-    numbered: bool = False
+    rank: int = 0  # of the marker: a bullet 1, a number 2, a number in a heading 3
     heading: int = 0
 
     @property
@@ -235,22 +235,22 @@ class _Grown(Struct):
 
 def _from_list(text: str) -> Draft:
     before, body, after = _sections(_lines(text))
-    top = {line.indent for line in body if line.marker is not None}
-    edge = min(top, default=0) + 1
-    numbered = any(line.numbered and line.indent <= edge for line in body)
+    edge = min((line.indent for line in body if line.marker is not None), default=0) + 1
+    rank = max((line.rank for line in body if line.indent <= edge), default=0)
+    inner = 0  # headings from this level on belong to the item they stand in
     items: list[_Grown] = []
     around: list[str] = []
     stray: list[str] = []  # a paragraph at the margin: of the item above if another item follows
     outside, loose, previous_blank = True, False, True
     for line in body:
         marker = line.marker
-        if marker is not None and line.indent <= edge and line.numbered == numbered:
+        if marker is not None and line.indent <= edge and line.rank == rank:
             loose = loose or bool(stray)
             if stray:
                 items[-1].lines += stray
-            stray, outside = [], False
+            stray, outside, inner = [], False, line.heading + 1 if line.heading else 4
             items.append(_begun(line.text, marker))
-        elif outside or (line.heading and marker is None):
+        elif outside or (0 < line.heading < inner and marker is None):
             around += [*stray, line.text]
             stray, outside = [], True
         elif stray or (previous_blank and not (line.blank or line.indent or line.code or marker)):
@@ -281,18 +281,14 @@ def _unindented(line: str, width: int) -> str:
 
 def _sections(lines: list[_Line]) -> tuple[list[str], list[_Line], list[str]]:
     """What stands before the list, the part that holds it, and what stands after."""
-    start = next((n for n, line in enumerate(lines) if _titled(line, _SUBTASKS)), None)
+    start = next((n for n in range(len(lines)) if _begins(lines, n)), None)
     summary = next((n for n, line in enumerate(lines[:start]) if _titled(line, _SUMMARY)), None)
     if start is not None:
         level = lines[start].heading
-        end = next(
-            (
-                n
-                for n in range(start + 1, len(lines))
-                if 0 < lines[n].heading <= level and not lines[n].marker
-            ),
-            len(lines),
+        ends = (
+            n for n in range(start + 1, len(lines)) if 0 < lines[n].heading <= level and not lines[n].marker
         )
+        end = next(ends, len(lines))
         before = [line.text for n, line in enumerate(lines[:start]) if n != summary]
         return before, lines[start + 1 : end], [line.text for line in lines[end:]]
     if summary is None:
@@ -300,6 +296,13 @@ def _sections(lines: list[_Line]) -> tuple[list[str], list[_Line], list[str]]:
     end = next((n for n in range(summary + 1, len(lines)) if lines[n].heading), len(lines))
     before = [line.text for n, line in enumerate(lines[:end]) if n != summary]
     return before, lines[end:], []
+
+
+def _begins(lines: list[_Line], at: int) -> bool:
+    """Whether the line is the title of the list, rather than one that stands in an item ("Steps:")."""
+    if not _titled(lines[at], _SUBTASKS):
+        return False
+    return not any(before.rank > (2 if lines[at].heading else 0) for before in lines[:at])
 
 
 def _titled(line: _Line, name: re.Pattern[str]) -> bool:
@@ -324,9 +327,9 @@ def _line_of(text: str, indent: int, *, code: bool) -> _Line:
     level = len(heading[1]) if heading else 0
     numbered = _NUMBERED.match(text)
     if numbered is not None:
-        return _Line(text, indent, marker=numbered, numbered=True, heading=level)
+        return _Line(text, indent, marker=numbered, rank=3 if level else 2, heading=level)
     bullet = None if _RULE.match(text) else _BULLET.match(text)
-    return _Line(text, indent, marker=bullet, heading=level)
+    return _Line(text, indent, marker=bullet, rank=1 if bullet else 0, heading=level)
 
 
 def _code(lines: list[str], indents: list[int]) -> set[int]:
