@@ -27,7 +27,7 @@ from electrictown.errors import ConfigError, ProviderError
 if TYPE_CHECKING:
     from electrictown.config import Config
 
-__all__ = ["Discovery", "choose_model", "discover", "ollama_address"]
+__all__ = ["VENDORS", "Discovery", "Vendor", "choose_model", "discover", "ollama_address"]
 
 FOUND_HERE = "(found on this machine)"
 """What a discovered configuration is called where a file's name would stand."""
@@ -44,10 +44,10 @@ class Discovery(Struct, frozen=True):
     why: str
 
 
-class _Vendor(Struct, frozen=True):
+class Vendor(Struct, frozen=True):
     """A cloud vendor's two default models, their prices in $ per million tokens (input, output).
 
-    Ids and prices as genai-prices lists them; a test compares.
+    Ids and prices as genai-prices lists them, introductory rates left aside; a test compares.
     """
 
     type: str
@@ -59,9 +59,9 @@ class _Vendor(Struct, frozen=True):
 
 
 VENDORS = (
-    _Vendor("anthropic", "ANTHROPIC_API_KEY", "claude-sonnet-5-5", (2, 10), "claude-haiku-5-5", (0.1, 0.5)),
-    _Vendor("openai", "OPENAI_API_KEY", "gpt-6.1-terra", (1, 5), "gpt-6-luna", (0.1, 0.5)),
-    _Vendor("gemini", "GEMINI_API_KEY", "gemini-3.8-flash", (1.5, 7.5), "gemini-3.5-flash-lite", (0.3, 2.5)),
+    Vendor("anthropic", "ANTHROPIC_API_KEY", "claude-sonnet-5-5", (2, 10), "claude-haiku-5-5", (0.1, 0.5)),
+    Vendor("openai", "OPENAI_API_KEY", "gpt-6.1-terra", (1, 5), "gpt-6-luna", (0.1, 0.5)),
+    Vendor("gemini", "GEMINI_API_KEY", "gemini-3.8-flash", (1.5, 7.5), "gemini-3.5-flash-lite", (0.3, 2.5)),
 )
 
 
@@ -192,7 +192,7 @@ _HEAD = """\
 """
 
 
-def _cloud(vendor: _Vendor) -> str:
+def _cloud(vendor: Vendor) -> str:
     return f"""{_HEAD}
 providers:
   {vendor.type}:

@@ -146,7 +146,7 @@ def test_any_text_is_a_configuration_or_a_config_error(text: str) -> None:
     accepts_or_explains(text)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(SECTIONS)
 def test_any_tree_is_a_configuration_or_a_config_error(tree: dict[str, Any]) -> None:
     config = accepts_or_explains(yaml.safe_dump(tree, allow_unicode=True))
