@@ -27,10 +27,10 @@ run: $(VENV)/.run ## Set up, then do TASK="..." with what is found: a config, a 
 	@$(BIN)/et run -- "$$ET_TASK"
 
 test: setup-tests lint ## Set up, then check and test everything
-	@$(BIN)/pytest -n 2 $(TESTS)
+	@$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
 
 test-cover: setup-tests ## Run the tests and report what they never reached (htmlcov/index.html)
-	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-report=html $(TESTS)
+	@$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-report=html $(TESTS)
 
 lint: $(VENV)/.dev ## Check format, style, types, layers and scripts
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from scripts.release import ReleaseError
 from scripts.release.platforms import PYTHONS, Platform, Python, environment, tags
 
-__all__ = ["Artifact", "Choice", "Lock", "Package", "choose", "read_lock"]
+__all__ = ["Artifact", "Choice", "Dependency", "Lock", "Package", "choose", "read_lock"]
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -33,7 +33,9 @@ class Artifact(msgspec.Struct, frozen=True):
         return self.hash.removeprefix("sha256:")
 
 
-class _Dependency(msgspec.Struct, frozen=True):
+class Dependency(msgspec.Struct, frozen=True):
+    """One line of a package's requirements: wanted where `marker` holds, with its extras."""
+
     name: str
     marker: str = ""
     extra: tuple[str, ...] = ()
@@ -46,8 +48,8 @@ class Package(msgspec.Struct, frozen=True, rename="kebab"):
     version: str = ""
     sdist: Artifact | None = None
     wheels: tuple[Artifact, ...] = ()
-    dependencies: tuple[_Dependency, ...] = ()
-    optional_dependencies: dict[str, tuple[_Dependency, ...]] = {}
+    dependencies: tuple[Dependency, ...] = ()
+    optional_dependencies: dict[str, tuple[Dependency, ...]] = {}
 
     def wheel(self, python: Python, platform: Platform) -> Artifact | None:
         """The wheel that pip would take there, or None."""
