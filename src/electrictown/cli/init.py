@@ -44,24 +44,19 @@ def _refuse(target: Path, *, force: bool) -> None:
 
 
 def _write(target: Path, text: str, *, force: bool) -> None:
-    """Write `text` whole or not at all; without `force` never over a file that appeared meanwhile."""
+    """Write a new file, or with `force` replace one whole or not at all."""
     from electrictown.errors import UsageError
 
-    temporary = ""
     try:
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, encoding="utf-8", delete=False) as stream:
-            temporary = stream.name
-            stream.write(text)
-        Path(temporary).chmod(0o644)
-        if force:
-            Path(temporary).replace(target)
-        else:
-            os.link(temporary, target)
-    except FileExistsError:
-        raise UsageError(f"{target} exists and stays as it is", hint="--force overwrites it") from None
+        if not force:
+            with target.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+            return
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".et-init-") as folder:
+            draft = Path(folder, target.name)
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(target)
     except OSError as error:
         raise UsageError(
             f"{target} cannot be written: {error.strerror}", hint="--path names another place"
         ) from None
-    finally:
-        Path(temporary or os.devnull).unlink(missing_ok=True) if temporary else None
