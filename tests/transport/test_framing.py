@@ -83,7 +83,7 @@ def test_several_data_lines_are_one_payload() -> None:
 
 def test_events_without_data_give_nothing() -> None:
     splitter = SseSplitter()
-    assert splitter.feed(b": ping\n\nevent: ping\n\n\n\ndata\n\ndata:\n\n") == []
+    assert splitter.feed(b": ping\n\nevent: ping\n\n\n\ndata\n\ndata:\n\ndata: \n\n") == []
     assert splitter.finish() == []
 
 

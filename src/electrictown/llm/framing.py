@@ -77,7 +77,7 @@ class SseSplitter:
         payloads: list[bytes] = []
         for event in events:
             # Nearly every event is one line of data.
-            if event[:6] == b"data: " and b"\n" not in event:
+            if event[:6] == b"data: " and b"\n" not in event and len(event) > 6:
                 payloads.append(event[6:])
             elif payload := _payload(event):
                 payloads.append(payload)
