@@ -14,8 +14,17 @@ from typing import NoReturn
 __all__ = ["Secret", "mask"]
 
 _MASK = "***"
-_known: dict[str, None] = {}
+_SHORTEST = 6
+_known: list[str] = []
+"""Every secret made so far, the longest first: one may be the beginning of another."""
+
 _userinfo = re.compile(r"(?<=://)[^/\s:@]+(?::[^/\s@]*)?(?=@)")
+
+
+def _remember(value: str) -> None:
+    if value not in _known:
+        _known.append(value)
+        _known.sort(key=len, reverse=True)
 
 
 class Secret:
@@ -26,12 +35,12 @@ class Secret:
     def __init__(self, value: str) -> None:
         self._value = value
         # Very short values would blot out ordinary words.
-        if len(value) >= 6:
-            _known[value] = None
-            _known[base64.b64encode(value.encode()).decode()] = None
+        if len(value) >= _SHORTEST:
+            _remember(value)
+            _remember(base64.b64encode(value.encode()).decode())
             user, colon, password = value.partition(":")
-            if colon and user and len(password) >= 6:
-                _known[password] = None
+            if colon and user and len(password) >= _SHORTEST:
+                _remember(password)
 
     def reveal(self) -> str:
         """The value itself, for the one header it belongs in."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from electrictown.cli.setup import config_option, environment, settle
+from electrictown.cli.setup import GoFlags, config_option, environment, settle
 from electrictown.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(short_help="List the models of all providers.")
+@click.command(cls=GoFlags, short_help="List the models of all providers.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(config: str | None, as_json: bool) -> int:

@@ -10,7 +10,7 @@ import click
 from msgspec import Struct
 from msgspec.structs import replace
 
-from electrictown.cli.setup import config_option, environment, settle
+from electrictown.cli.setup import GoFlags, config_option, environment, settle
 from electrictown.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class HostState(Struct, frozen=True):
     error: str = ""
 
 
-@click.command(short_help="Show which hosts answer, what they hold, how fast they are.")
+@click.command(cls=GoFlags, short_help="Show which hosts answer, what they hold, how fast they are.")
 @config_option
 @click.option(
     "--speed/--no-speed",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from electrictown.cli.setup import config_option, environment, settle
+from electrictown.cli.setup import GoFlags, config_option, environment, settle
 from electrictown.errors import UsageError
 from electrictown.redact import mask
 
@@ -60,7 +60,9 @@ class _Given(TypedDict):
     env_file: str | None
 
 
-@click.command(short_help="Turn a task into finished work.", context_settings={"max_content_width": 80})
+@click.command(
+    cls=GoFlags, short_help="Turn a task into finished work.", context_settings={"max_content_width": 80}
+)
 @click.argument("task", nargs=-1)
 @config_option
 @click.option("--role", "supervisor", default="mayor", show_default=True, help="The supervisor's role.")

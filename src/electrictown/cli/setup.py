@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from electrictown.config import Config
 
-__all__ = ["config_option", "environment", "settle"]
+__all__ = ["GoFlags", "config_option", "environment", "settle"]
 
 config_option = click.option(
     "--config",
@@ -20,6 +20,22 @@ config_option = click.option(
     metavar="PATH",
     help="The configuration; default: ./electrictown.yaml, then the home folder's.",
 )
+
+
+class GoFlags(click.Command):
+    """A command that takes its long options with one dash too (`-role mayor`), as Go's flag package does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line, each `-name` of a known option as `--name`."""
+        known = {name for parameter in self.params for name in parameter.opts}
+        read: list[str] = []
+        for number, word in enumerate(args):
+            if word == "--":
+                read += args[number:]
+                break
+            name = f"-{word.partition('=')[0]}"
+            read.append(f"-{word}" if len(word) > 2 and word[1] != "-" and name in known else word)
+        return super().parse_args(ctx, read)
 
 
 def environment(env_file: str | None = None) -> dict[str, str]:

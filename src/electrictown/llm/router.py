@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
+from functools import cached_property
+
+from msgspec.structs import replace
 
 from electrictown.errors import IncompleteReplyError
-from electrictown.events import Emit, ignore
+from electrictown.events import Emit, Event, HopTaken, ignore
 from electrictown.llm.admission import Admission, MemoryAdmission
 from electrictown.llm.call import Asking, Call
 from electrictown.llm.chain import RetryPolicy
@@ -127,9 +131,24 @@ class Router:
         route = self.routes.for_role(role) if route is None else route
         return self.stream_chat_completion(request, route, role=role, subtask=subtask, tracker=tracker)
 
+    @cached_property
+    def _impatient(self) -> Router:
+        """This router for callers who have others to turn to: one try a target, and they tell the hop."""
+        once = copy.copy(self)
+        once.policy = replace(self.policy, tries=1, rate_limit_tries=1)
+        emit = self.emit
+
+        def unless_last(event: Event) -> None:
+            if not (isinstance(event, HopTaken) and not event.took_over):
+                emit(event)
+
+        once.emit = emit if emit is ignore else unless_last
+        return once
+
     def _ask(
         self, request: ChatRequest, route: Route | None, asking: Asking, *, whole: bool
     ) -> AsyncGenerator[Chunk, None]:
         if route is None:
             route = self.routes.resolve(request.model)
-        return Call(self, request, route.chain, asking).ask(whole=whole)
+        stack = self if route.patient else self._impatient
+        return Call(stack, request, route.chain, asking).ask(whole=whole)
