@@ -14,6 +14,7 @@ TESTS ?=
 # neither make nor the shell ever reads it. (Without `unexport`, make would expand its dollar signs.)
 unexport TASK
 export ET_TASK := $(value TASK)
+export CONFIG
 export PYTHON
 
 .PHONY: help run test test-cover lint format build build-all verify-cross bench clean distclean
@@ -21,10 +22,8 @@ export PYTHON
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run ## Set up, then do TASK="..." with what is found: a config, a key, Ollama, or the embedded model
-	@if [ -z "$$ET_TASK" ]; then \
-		echo 'say what to do: make run TASK="implement binary search in Python"' >&2; exit 2; fi
-	@$(BIN)/et run -- "$$ET_TASK"
+run: $(VENV)/.run ## Set up, then do TASK="..." with what is found: CONFIG=, a config, a key, Ollama, the embedded model
+	@scripts/run.sh
 
 test: setup-tests lint ## Set up, then check and test everything
 	@$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)

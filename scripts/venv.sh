@@ -34,7 +34,7 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     fi
 fi
 
-pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@" >&2; }
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet --quiet "$@" >&2; }
 
 readonly pins=$venv/pins.txt
 "$venv/bin/python" scripts/locked.py pins >"$pins"

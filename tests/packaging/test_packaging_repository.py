@@ -34,10 +34,18 @@ def committed() -> list[str]:
     return [name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+def make(*arguments: str, cwd: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    inherited.pop("ET_TASK", None)
+    inherited.pop("CONFIG", None)
     return subprocess.run(
-        ["make", *arguments], cwd=cwd, env=environ, check=False, capture_output=True, text=True, timeout=60
+        ["make", *arguments],
+        cwd=cwd,
+        env={**inherited, **changes},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
@@ -53,6 +61,24 @@ def test_every_target_says_what_it_would_do(target: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone whose environment is ready, with an `et` that says what it was called with."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "uv.lock", "electrictown.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    binaries = tmp_path / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    (binaries.parent / ".run").touch()  # newer than what it depends on
+    (binaries / "et").write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
+    (binaries / "et").chmod(0o755)
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     "task",
     [
@@ -64,31 +90,44 @@ def test_every_target_says_what_it_would_do(target: str) -> None:
         "ünïcode ✓",
     ],
 )
-def test_a_task_reaches_the_program_as_it_was_typed(task: str, tmp_path: Path) -> None:
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "uv.lock"):
-        shutil.copy(ROOT / name, tmp_path)
-    binaries = tmp_path / ".venv" / "bin"
-    binaries.mkdir(parents=True)
-    (binaries.parent / ".run").touch()  # newer than what it depends on: the environment is ready
-    (binaries / "et").write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
-    (binaries / "et").chmod(0o755)
-    done = make("run", f"TASK={task}", cwd=tmp_path)
-    assert done.stdout == f"run\0--\0{task}\0", done.stderr
-    assert not (tmp_path / "pwned").exists()
+def test_a_task_reaches_the_program_as_it_was_typed(task: str, clone: Path) -> None:
+    done = make("run", f"TASK={task}", cwd=clone, HOME=str(clone))
+    assert done.stdout.split("\0")[-3:] == ["--", task, ""], done.stderr
+    assert not (clone / "pwned").exists()
 
 
-def test_a_run_without_a_task_says_how(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in ("pyproject.toml", "uv.lock", "scripts/venv.sh"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / ".run").touch()
-    done = make("run", cwd=tmp_path)
+def test_a_run_without_a_task_says_how(clone: Path) -> None:
+    done = make("run", cwd=clone)
     assert done.returncode == 2
     assert 'make run TASK="' in done.stderr
+
+
+def config_of_a_run(clone: Path, *arguments: str, home: Path) -> str | None:
+    """The value of --config that `make run` gives, or None where `et run` is left to find one."""
+    done = make("run", "TASK=x", *arguments, cwd=clone, HOME=str(home), XDG_CONFIG_HOME=str(home / ".config"))
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split("\0")
+    return words[words.index("--config") + 1] if "--config" in words else None
+
+
+def test_the_sample_as_it_came_is_no_configuration(
+    clone: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    assert config_of_a_run(clone, home=home) == "auto"
+    (home / "electrictown.yaml").touch()
+    assert config_of_a_run(clone, home=home) == str(home / "electrictown.yaml")
+
+
+def test_a_sample_that_was_made_ones_own_is_found(clone: Path) -> None:
+    (clone / "electrictown.yaml").write_text("providers: {}\n")
+    assert config_of_a_run(clone, home=clone / "none") is None
+
+
+def test_a_local_configuration_and_a_named_one_come_first(clone: Path) -> None:
+    (clone / "electrictown-local.yaml").touch()
+    assert config_of_a_run(clone, home=clone / "none") == "electrictown-local.yaml"
+    assert config_of_a_run(clone, "CONFIG=electrictown.yaml", home=clone / "none") == "electrictown.yaml"
 
 
 def test_ci_is_make_test() -> None:
