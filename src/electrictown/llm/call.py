@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator
 
 from msgspec.structs import replace
 
-from electrictown.errors import ConfigError
+from electrictown.errors import ConfigError, DeadlineError
 from electrictown.events import HopTaken, Waiting, ignore
 from electrictown.llm.attempt import Asking, Attempt, Stack, failure_of
 from electrictown.llm.chain import Chain, Step
 from electrictown.llm.messages import ChatRequest, Chunk, End, Reset
 from electrictown.llm.routes import Target
+from electrictown.llm.watch import Late, Watch
 from electrictown.redact import mask
 from electrictown.work import Failure
 
@@ -36,6 +36,7 @@ class Call:
         self._asking = asking
         self._emit = None if stack.emit is ignore else stack.emit
         self._chain = Chain(targets, stack.policy, stack.admission.delay)
+        self._attempt: Attempt | None = None
         for target in targets:
             if target.provider not in stack.providers:
                 raise ConfigError(
@@ -52,12 +53,12 @@ class Call:
             ProviderError: when nobody could answer.
             DeadlineError: when the time is over.
         """
-        attempt: Attempt | None = None
-        watch = _Watch(self._stack.policy.deadline)
-        try:
+        loop, current_task = asyncio.get_running_loop(), asyncio.current_task
+        with Watch(self._stack.policy.deadline, self._late) as watch:
             while True:
-                step = await self._next(watch.at)
-                attempt = Attempt(
+                watch.work()
+                step = await self._next(watch.at, loop)
+                attempt = self._attempt = Attempt(
                     self._stack, self._asking, self._emit, self._chain, step.target, self._request
                 )
                 request, provider = attempt.request, self._stack.providers[step.target.provider]
@@ -76,32 +77,25 @@ class Call:
                                         break
                                     if attempt.first_token is None:
                                         attempt.answered()
-                                    watch.rest()
+                                    # rest() and work(), spelt out: this runs for every chunk
+                                    watch.task = None
                                     yield chunk
-                                    watch.work()
+                                    if watch.over:
+                                        raise Late
+                                    watch.task = current_task(loop)
+                watch.rest()
                 if attempt.response is not None:
-                    watch.rest()
                     yield End(attempt.response)
                     return
                 if attempt.first_token is not None:
-                    watch.rest()
                     yield Reset(attempt.reason)
-                    watch.work()
-        except (asyncio.CancelledError, _Late) as error:
-            if watch.caused(error):
-                pending = f"{attempt.target.label} {attempt.pending}" if attempt and attempt.pending else ""
-                raise self._chain.late(pending) from error
-            raise
-        finally:
-            watch.stop()
 
-    async def _next(self, deadline: float) -> Step:
+    async def _next(self, deadline: float, loop: asyncio.AbstractEventLoop) -> Step:
         """Wait until somebody may be asked, and say who.
 
         Raises:
             ProviderError: when nobody is left to ask.
         """
-        loop = asyncio.get_running_loop()
         while True:
             now = loop.time()
             step = self._chain.next(now, deadline - now)
@@ -113,6 +107,11 @@ class Call:
                 return step
             self._tell_wait(step)
             await self._stack.admission.pause(self._targets, step.wait)
+
+    def _late(self) -> DeadlineError:
+        attempt = self._attempt
+        pending = f"{attempt.target.label} {attempt.pending}" if attempt and attempt.pending else ""
+        return self._chain.late(pending)
 
     def _tell_hop(self, target: Target | None) -> None:
         """Say that `target` takes over, unless it is who was asked before; None: nobody does."""
@@ -158,54 +157,3 @@ class Call:
         trouble = self._stack.admission.trouble(target) or Failure("ProviderError", "it was not available")
         wait = self._stack.admission.delay(target)
         return replace(trouble, message=f"left alone for {wait:.0f} s more: {mask(trouble.message)}")
-
-
-class _Late(Exception):
-    """The deadline passed while the reader of a stream was busy."""
-
-
-class _Watch:
-    """The deadline of a call: one timer, and no time limit that spans a yield.
-
-    While the call works, the timer cancels the task that waits for it, as `asyncio.timeout` would;
-    while a chunk is with the reader, it only leaves word.
-    """
-
-    __slots__ = ("_cancels", "_over", "_struck", "_task", "_timer", "at")
-
-    def __init__(self, seconds: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        self.at = math.inf if seconds is None else loop.time() + seconds
-        self._over = False
-        self._struck: asyncio.Task[object] | None = None
-        self._timer = None if seconds is None else loop.call_at(self.at, self._strike)
-        self.work()
-
-    def work(self) -> None:
-        """From now on the running task waits for a host."""
-        if self._over:
-            raise _Late
-        self._task = asyncio.current_task()
-        self._cancels = 0 if self._task is None else self._task.cancelling()
-
-    def rest(self) -> None:
-        """A chunk goes to the reader."""
-        self._task = None
-
-    def stop(self) -> None:
-        """The call is over."""
-        self._task = None
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def caused(self, error: BaseException) -> bool:
-        """Whether `error` is this deadline's doing, and nobody else wants the task to end."""
-        if self._struck is not None:
-            return self._struck.uncancel() <= self._cancels
-        return isinstance(error, _Late)
-
-    def _strike(self) -> None:
-        self._over = True
-        if self._task is not None:
-            self._struck = self._task
-            self._task.cancel()
