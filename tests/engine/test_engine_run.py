@@ -32,11 +32,11 @@ async def run(
     server: FakeServer,
     text: str,
     options: RunOptions | None = None,
-    **more: int,
+    max_subtasks: int = 10,
 ) -> tuple[Report, list[Event]]:
     events: list[Event] = []
     async with Town.open(parse_config(text, environ={})) as town:
-        report = await town.run(Task("build it"), options, emit=events.append, **more)
+        report = await town.run(Task("build it"), options, emit=events.append, max_subtasks=max_subtasks)
     assert isinstance(events[-1], RunEnded)
     return report, events
 
@@ -399,10 +399,11 @@ async def test_a_file_that_two_workers_write_is_reported_and_not_overwritten(tmp
         mine = "1" if "## Your subtask\n\nwrite the parser" in seen.prompt else "2"
         return f"### FILE: same.py\n````python\nvalue = {mine}\n````"
 
-    town = FakeTown(plan="1. write the parser\n2. write the printer [depends: 1]", work=worker)
+    town = FakeTown(plan="1. write the parser\n2. write the printer", work=worker)
     async with FakeServer(reply=town) as server:
         report, _ = await run(server, yaml_of(server.url), RunOptions(output_dir=tmp_path))
-    assert (tmp_path / "same.py").read_text() == "value = 1\n"
+    assert (tmp_path / "same.py").read_text() in ("value = 1\n", "value = 2\n")
+    assert len(list(tmp_path.iterdir())) == 1
     assert any(refused.startswith("same.py") for refused in report.refused)
 
 
@@ -441,3 +442,26 @@ async def test_an_empty_reply_is_a_failure_of_that_host_and_another_is_asked() -
     done = report.results[0]
     assert isinstance(done, Done)
     assert done.attempts[-1].model == "m1"
+
+
+async def test_a_subtask_may_extend_the_file_of_one_it_depends_on(tmp_path: Path) -> None:
+    def worker(seen: Seen) -> str:
+        mine = "1" if "## Your subtask\n\nwrite the parser" in seen.prompt else "2"
+        return f"### FILE: same.py\n````python\nvalue = {mine}\n````"
+
+    town = FakeTown(plan="1. write the parser\n2. extend it [depends: 1]", work=worker)
+    async with FakeServer(reply=town) as server:
+        report, _ = await run(server, yaml_of(server.url), RunOptions(output_dir=tmp_path))
+    assert (tmp_path / "same.py").read_text() == "value = 2\n"
+    assert report.refused == ()
+
+
+async def test_a_folder_that_cannot_be_written_ends_the_run_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    town = FakeTown()
+    async with FakeServer(reply=town) as server:
+        report, _ = await run(server, yaml_of(server.url), RunOptions(output_dir=tmp_path / "file"))
+    assert town.asked == {}
+    assert report.exit_code == 1
+    assert report.error is not None
+    assert report.error.type == "WorkspaceError"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from msgspec.structs import replace
 
@@ -26,6 +27,17 @@ class Desk:
         self.id = subtask.id
         self.attempts: list[Attempt] = []
         self.answers = 0
+
+    @cached_property
+    def ancestors(self) -> tuple[str, ...]:
+        """All subtasks that this one builds upon, however far back: their files are its own to extend."""
+        depends = {s.id: s.depends for s in self._plan.subtasks}
+        found: dict[str, None] = dict.fromkeys(self.subtask.depends)
+        line = [*found]
+        for name in line:
+            line += [need for need in depends[name] if need not in found]
+            found.update(dict.fromkeys(depends[name]))
+        return tuple(found)
 
     def question(self, *, earlier: str = "", critique: str = "", refused: Sequence[str] = ()) -> str:
         """What the worker is told: on a retry with its `earlier` reply and what was wrong with it."""

@@ -48,6 +48,7 @@ class Run:
         self._emit: Emit = chronicle
         self._chronicle = chronicle
         self._plan: Plan | None = options.plan
+        self._folder = Folder(options.output_dir) if options.output_dir is not None else None
         self._brief = ""
         self._results: dict[str, Result] = {}
         self._text = ""
@@ -88,6 +89,8 @@ class Run:
         return report
 
     async def _pipeline(self) -> None:
+        if self._folder is not None and not self._options.dry_run:
+            await self._folder.prepare()  # before a model is paid for what could not be written
         plan = await self._plan_made()
         if self._options.dry_run:
             self._planned = await foresee(plan, self._team, self._router, self._options)
@@ -143,8 +146,7 @@ class Run:
         stream_as = "" if team.worker.route.pool else "work"
         relay = Relay(team.worker, team.specialists, crew, self._emit, stream_as)
         guard = Guard(team.witness if options.witness else None, options.retries)
-        folder = Folder(options.output_dir) if options.output_dir is not None else None
-        worker = TextWorker(plan, self._brief, relay, guard, folder, self._emit)
+        worker = TextWorker(plan, self._brief, relay, guard, self._folder, self._emit)
         async with self._phase("work"):
             results = await schedule(plan, worker, self._ended)
         self._error = worker.witness_failure

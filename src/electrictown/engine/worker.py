@@ -124,7 +124,7 @@ class TextWorker:
             self._warn(f"{desk.id}: {note}")
         outcomes: list[Written | Refused] = [*found.refused]
         for file in found.files:
-            outcome = await folder.write(file, desk.id)
+            outcome = await folder.write(file, desk.id, replacing=desk.ancestors)
             outcomes.append(outcome)
             if isinstance(outcome, Written):
                 written[file.path] = file
@@ -134,10 +134,15 @@ class TextWorker:
                 self._emit(FileRefused(path=outcome.path, reason=outcome.reason, subtask=desk.id))
             else:
                 self._emit(FileWritten(path=outcome.path, subtask=desk.id, bytes=outcome.bytes))
+                if outcome.kept:
+                    self._note(f"{outcome.path} was there before; the old one is kept as {outcome.kept}")
         return written, refused
 
     def _warn(self, text: str) -> None:
-        self._emit(Noted(text=text, level="warning"))
+        self._note(text, "warning")
+
+    def _note(self, text: str, level: str = "info") -> None:
+        self._emit(Noted(text=text, level=level))
 
 
 def _score(attempt: Attempt) -> float:
