@@ -223,6 +223,7 @@ class GeminiDecoder:
             self._part(part, out)
         reason = as_text(candidate.get("finishReason"))
         if reason and reason != "FINISH_REASON_UNSPECIFIED":
+            self._close_call(out)
             self._stopped = reason
             self._said = as_text(candidate.get("finishMessage"))
 
