@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
 
-from electrictown.errors import BadReplyError
+from electrictown.errors import BadReplyError, IncompleteReplyError
 from electrictown.llm.messages import Json, Usage
 from electrictown.redact import mask
 
@@ -24,9 +24,9 @@ __all__ = [
     "encode_json",
     "excerpt",
     "json_or_text",
-    "merge_options",
     "parse_json",
     "read_leniently",
+    "read_struct",
     "retry_after",
     "seconds",
 ]
@@ -44,18 +44,36 @@ def parse_json(body: bytes | str) -> Json:
 
     Raises:
         BadReplyError: when it is not JSON; the message quotes its beginning.
+        IncompleteReplyError: when it is JSON that was cut.
     """
     try:
         return _decode(body)
     except msgspec.DecodeError as error:
+        if body and "truncated" in str(error):
+            raise IncompleteReplyError("the reply was cut in the middle of an event") from error
         raise BadReplyError(f"the reply is not JSON: {excerpt(body) or '(empty)'}") from error
+    except RecursionError as error:
+        raise BadReplyError("the reply is JSON nested without end") from error
+
+
+def read_struct(decode: Callable[[bytes], T], kind: type[T], payload: bytes) -> T:
+    """`payload` as `kind` by its prebuilt decoder, and leniently where that refuses it.
+
+    Raises:
+        BadReplyError: when it is no JSON object.
+        IncompleteReplyError: when it is JSON that was cut.
+    """
+    try:
+        return decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return read_leniently(kind, parse_json(payload))
 
 
 def json_or_text(text: str) -> Json:
     """`text` as JSON where it is JSON, else itself."""
     try:
         return _decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return text
 
 
@@ -92,15 +110,6 @@ def _read_as(kind: object, value: Json) -> Json:
                 (item,) = get_args(choice)
                 return [_read_as(item | None, one) for one in cast(list[Json], value)]
         raise
-
-
-def merge_options(body: dict[str, Json], options: Mapping[str, Json]) -> None:
-    """Put a request's own `options` over `body`; an option of None takes the field out."""
-    for name, value in options.items():
-        if value is None:
-            body.pop(name, None)
-        else:
-            body[name] = value
 
 
 def excerpt(body: bytes | str, limit: int = 200) -> str:

@@ -137,6 +137,7 @@ def _string(value: Json) -> str:
     return value if isinstance(value, str) else ""
 
 
+_PAGE = 5_000  # characters of a web page that are worth reading
 _HTML = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|h\d|center)", re.I)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.I | re.S)
 _NOT_TEXT = re.compile(r"<(script|style)\b.*?</\1>|<[^>]+>", re.I | re.S)
@@ -148,5 +149,6 @@ def _plain(text: str) -> str:
         return text
     from html import unescape
 
+    text = text[:_PAGE]
     title = _TITLE.search(text)
     return " ".join(unescape(title.group(1) if title else _NOT_TEXT.sub(" ", text)).split())[:300]

@@ -19,7 +19,7 @@ from electrictown.llm.messages import (
     ToolResult,
 )
 from electrictown.llm.wire.base import HttpCall, ModelsPage
-from electrictown.llm.wire.common import encode_json, merge_options
+from electrictown.llm.wire.common import encode_json
 from electrictown.llm.wire.openai_common import (
     decode_models,
     http_error,
@@ -28,6 +28,7 @@ from electrictown.llm.wire.openai_common import (
     models_call,
 )
 from electrictown.llm.wire.openai_reply import ChatStream, decode_body
+from electrictown.llm.wire.parts import merged
 
 __all__ = ["OpenAIWire"]
 
@@ -41,7 +42,7 @@ class OpenAIWire:
         self.origin = origin
 
     def encode(self, request: ChatRequest, *, stream: bool) -> HttpCall:
-        """The HTTP call that asks `request`; an option of None takes that field out of the body."""
+        """The HTTP call that asks `request`; its options are laid over the body."""
         return HttpCall("/chat/completions", encode_json(_body(request, stream=stream)))
 
     def decode(self, body: bytes) -> ChatResponse:
@@ -103,8 +104,7 @@ def _body(request: ChatRequest, *, stream: bool) -> dict[str, Json]:
                 "strict": is_strict(request.schema),
             },
         }
-    merge_options(body, request.options)
-    return body
+    return merged(body, request.options)
 
 
 def _messages(messages: tuple[Message, ...]) -> list[dict[str, Json]]:

@@ -6,8 +6,7 @@ from OpenAI the difference stands beside the field.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import cast
 
 import msgspec
 from msgspec import Struct
@@ -29,7 +28,7 @@ from electrictown.llm.messages import (
     ToolCallDelta,
     Usage,
 )
-from electrictown.llm.wire.common import as_text, excerpt, parse_json, read_leniently
+from electrictown.llm.wire.common import as_text, excerpt, json_or_text, parse_json, read_struct
 from electrictown.llm.wire.faults import fault_of
 from electrictown.llm.wire.openai_common import OpenAIUsage, finish_reason, read_usage
 from electrictown.llm.wire.verdict import make_error
@@ -48,7 +47,7 @@ def decode_body(body: bytes, origin: str) -> ChatResponse:
     if not body.strip():
         raise IncompleteReplyError("the reply is empty")
     reply = _Reply(origin)
-    reply.take(_read(_decode_first, _First, body), [], body)
+    reply.take(read_struct(_decode_first, _First, body), [], body)
     if not reply.begun:
         raise BadReplyError(f"the reply holds no choices: {excerpt(body)}")
     return reply.response()
@@ -111,19 +110,8 @@ class _First(_Chunk, gc=False):
     model: str | None = None
 
 
-C = TypeVar("C", bound=_Chunk)
-
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_first = msgspec.json.Decoder(_First).decode
-
-
-def _read(decode: Callable[[bytes], C], kind: type[C], payload: bytes) -> C:
-    try:
-        return decode(payload)
-    except msgspec.ValidationError:
-        return read_leniently(kind, parse_json(payload))
-    except msgspec.DecodeError as error:
-        raise BadReplyError(f"the reply is not JSON: {excerpt(payload)}") from error
 
 
 class ChatStream:
@@ -183,7 +171,7 @@ class ChatStream:
             self._ended = True
             out.append(End(self._reply.response()))
             return
-        first: _First = _read(_decode_first, _First, payload)
+        first: _First = read_struct(_decode_first, _First, payload)
         self._reply.id = self._reply.id or first.id or ""
         self._reply.model = self._reply.model or first.model or ""
         self._named = bool(self._reply.model)
@@ -450,10 +438,4 @@ def _differs(one: dict[str, Json], other: dict[str, Json]) -> bool:
 
 def _whole(arguments: str) -> bool:
     """Whether `arguments` is a complete JSON object, to which nothing can be added."""
-    if not arguments.rstrip().endswith("}"):
-        return False
-    try:
-        parse_json(arguments)
-    except BadReplyError:
-        return False
-    return True
+    return arguments.rstrip().endswith("}") and isinstance(json_or_text(arguments), dict)

@@ -22,7 +22,7 @@ from electrictown.llm.messages import (
     ToolResult,
 )
 from electrictown.llm.wire.base import HttpCall, ModelsPage
-from electrictown.llm.wire.common import encode_json, merge_options
+from electrictown.llm.wire.common import encode_json
 from electrictown.llm.wire.openai_common import (
     decode_models,
     http_error,
@@ -30,6 +30,7 @@ from electrictown.llm.wire.openai_common import (
     is_strict,
     models_call,
 )
+from electrictown.llm.wire.parts import merged
 from electrictown.llm.wire.responses_reply import ResponsesStream, decode_response
 
 __all__ = ["ResponsesWire"]
@@ -44,7 +45,7 @@ class ResponsesWire:
         self.origin = origin
 
     def encode(self, request: ChatRequest, *, stream: bool) -> HttpCall:
-        """The HTTP call that asks `request`; an option of None takes that field out of the body.
+        """The HTTP call that asks `request`; its options are laid over the body.
 
         Stop sequences are left out: the API has none.
         """
@@ -105,8 +106,7 @@ def _body(request: ChatRequest, *, stream: bool) -> dict[str, Json]:
                 "strict": is_strict(request.schema),
             }
         }
-    merge_options(body, request.options)
-    return body
+    return merged(body, request.options)
 
 
 def _offer(body: dict[str, Json], request: ChatRequest) -> None:

@@ -7,8 +7,8 @@ the final response object, which is the truth; whatever of it was not streamed i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 from msgspec import Struct
@@ -31,7 +31,7 @@ from electrictown.llm.messages import (
     ToolCallDelta,
     Usage,
 )
-from electrictown.llm.wire.common import as_text, excerpt, parse_json, read_leniently
+from electrictown.llm.wire.common import as_text, excerpt, parse_json, read_struct
 from electrictown.llm.wire.faults import fault_of
 from electrictown.llm.wire.openai_common import OpenAIUsage, finish_reason, read_usage
 from electrictown.llm.wire.verdict import make_error
@@ -73,20 +73,9 @@ class _ResponseEvent(Struct):
     response: _Response | None = None
 
 
-T = TypeVar("T", bound=Struct)
-
 _decode_event = msgspec.json.Decoder(_Event).decode
 _decode_response_event = msgspec.json.Decoder(_ResponseEvent).decode
 _decode_whole = msgspec.json.Decoder(_Response).decode
-
-
-def _read(decode: Callable[[bytes], T], kind: type[T], payload: bytes) -> T:
-    try:
-        return decode(payload)
-    except msgspec.ValidationError:
-        return read_leniently(kind, parse_json(payload))
-    except msgspec.DecodeError as error:
-        raise BadReplyError(f"the reply is not JSON: {excerpt(payload)}") from error
 
 
 def decode_response(body: bytes, origin: str) -> ChatResponse:
@@ -99,7 +88,7 @@ def decode_response(body: bytes, origin: str) -> ChatResponse:
     """
     if not body.strip():
         raise IncompleteReplyError("the reply is empty")
-    found = _read(_decode_whole, _Response, body)
+    found = read_struct(_decode_whole, _Response, body)
     if found.output is None and found.status is None:
         if found.error or found.message or found.detail:
             raise make_error(200, {}, fault_of(parse_json(body)))
@@ -259,7 +248,7 @@ class ResponsesStream:
         except msgspec.DecodeError:
             if not payload.strip() or payload.strip() == b"[DONE]":
                 return  # compatible servers may close like the chat API
-            event = _read(_decode_event, _Event, payload)
+            event = read_struct(_decode_event, _Event, payload)
         kind = event.type
         delta = event.delta
         if kind == "response.output_text.delta":
@@ -274,7 +263,7 @@ class ResponsesStream:
             if isinstance(event.item, dict):
                 self._take_item(self._grow(event.output_index), cast(Item, event.item), out)
         elif kind in _RESPONSE_EVENTS:
-            carried = _read(_decode_response_event, _ResponseEvent, payload)
+            carried = read_struct(_decode_response_event, _ResponseEvent, payload)
             self._take_response(kind, carried.response or _Response(), out)
         elif kind == "error" or (kind is None and event.error):
             raise make_error(200, {}, fault_of(parse_json(payload)))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from msgspec.structs import replace
+
 from electrictown.errors import (
     AuthError,
     BadRequestError,
@@ -206,7 +208,7 @@ def _phrased(text: str) -> Iterator[type[ProviderError]]:
             yield kind
 
 
-_NAME = r"[`'\"]?([A-Za-z_][\w.\[\]]*)[`'\"]?"
+_NAME = r"[`'\"]?\b([A-Za-z_][\w.\[\]]{0,79})[`'\"]?"
 _UNSUPPORTED = tuple(
     re.compile(pattern, re.I)
     for pattern in (
@@ -259,15 +261,17 @@ def make_error(
     `status` is the HTTP status; below 400 (an error inside a good answer) the body's own counts.
     `headers` keys are in lower case.
     """
+    # Trimmed first: no phrase is looked for in a megabyte.
+    fault = replace(fault, message=fault.message.strip()[:_MESSAGE_LIMIT])
     effective = status if status >= 400 else fault.status or status
     chosen = kind or _kind(effective, fault, headers)
-    message = fault.message.strip() or f"the provider answered with status {status} and no explanation"
+    message = fault.message or f"the provider answered with status {status} and no explanation"
     wait = retry_after(headers, message if issubclass(chosen, RateLimitError | OverloadedError) else "")
     hint = _HINTS.get(chosen, "")
     if chosen is BadRequestError and effective in (404, 405):
         hint = "nothing answers at this path: check the provider's base_url"
     return chosen(
-        mask(message[:_MESSAGE_LIMIT]),
+        mask(message),
         hint,
         status=effective,
         retry_after=wait if wait is not None else fault.retry_after,
