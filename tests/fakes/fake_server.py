@@ -96,6 +96,8 @@ class FakeServer:
         self.version = version
         self.remember = remember
         self.on_request: Callable[[Seen], None] = lambda seen: None
+        self.missing: set[str] = set()
+        """Paths that this host does not have."""
         self.lists: bytes | None = None
         """This body instead of every list of models."""
         self.journal: list[Seen] = []
@@ -283,7 +285,9 @@ class _Connection(asyncio.Protocol):
         server, path = self._server, seen.path
         wire = _list_wire(seen)
         query = dict(parse_qsl(seen.query))
-        if path.endswith(("/models", "/api/tags")):
+        if path in server.missing:
+            self._send(404, b"404 page not found")
+        elif path.endswith(("/models", "/api/tags")):
             listed = server.lists
             self._send(
                 200, listed if listed is not None else models_page(wire, server.models, query, server.page)

@@ -77,6 +77,17 @@ def test_a_cut_at_every_single_byte_changes_nothing() -> None:
         assert run(NdjsonSplitter(), lines, [at]) == [payload] * 3
 
 
+def test_a_read_of_nothing_changes_nothing() -> None:
+    splitter = SseSplitter()
+    out = [
+        p
+        for data in (b"data: a\r", b"", b"\n", b"", b"\r", b"", b"data: b\n", b"", b"\n")
+        for p in splitter.feed(data)
+    ]
+    assert out == [b"a", b"b"]
+    assert NdjsonSplitter().feed(b"") == []
+
+
 def test_several_data_lines_are_one_payload() -> None:
     assert SseSplitter().feed(b"data: a\ndata:b\nid: 7\ndata:  c\n\n") == [b"a\nb\n c"]
 

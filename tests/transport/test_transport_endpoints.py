@@ -233,10 +233,12 @@ def echo(seen: Seen) -> Reply:
     ids=["echo", "500", "garbage", "hangup", "cut", "empty", "never", "stall"],
 )
 @whole_and_streamed
-async def test_no_failure_tells_the_key(wire: tuple[str, str], fault: Reply, streamed: bool) -> None:
+async def test_no_failure_tells_the_key(
+    wire: tuple[str, str], fault: Reply | Callable[[Seen], Reply], streamed: bool
+) -> None:
     if fault == Reply(stall=1) and not streamed:
         fault = Reply(never=True)
-    silent = isinstance(fault, Reply) and (fault.never or fault.stall is not None)
+    silent = fault in {Reply(never=True), Reply(stall=1)}
     times = Timeouts(first_token=0.1, idle=0.1) if silent else Timeouts()
     async with FakeServer(fault) as server, provider(wire, server, times, api_key=Secret(KEY)) as made:
         with pytest.raises(ProviderError) as failed:
@@ -273,12 +275,17 @@ def test_a_provider_with_a_key_cannot_be_pickled_away() -> None:
 # --- proxies
 
 
+def without_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 async def test_a_proxy_of_the_environment_is_used_but_never_for_loopback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with FakeServer("via the proxy") as proxy, FakeServer("directly") as server:
         monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://ann:secret-word@"))
-        monkeypatch.delenv("no_proxy", raising=False)
+        without_exceptions(monkeypatch)
         async with provider(OPENAI, "http://models.example.invalid") as far, provider(OPENAI, server) as near:
             assert (await far.chat_completion(ASK)).text == "via the proxy"
             assert (await near.chat_completion(ASK)).text == "directly"
@@ -289,6 +296,27 @@ async def test_a_proxy_of_the_environment_is_used_but_never_for_loopback(
         async with provider(OPENAI, "http://models.example.invalid") as far:
             with pytest.raises(ConnectError):
                 await far.chat_completion(ASK)
+
+
+async def test_a_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeServer() as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        without_exceptions(monkeypatch)
+        async with provider(OPENAI, "https://models.example.invalid", api_key=Secret(KEY)) as made:
+            with pytest.raises(ConnectError, match=r"the proxy for models.*refused.*404") as failed:
+                await made.chat_completion(ASK)
+    assert proxy.journal[0].method == "CONNECT"
+    assert KEY not in str(proxy.journal[0].headers)
+    assert KEY not in everything_told(failed.value)
+
+
+async def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeServer() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+    without_exceptions(monkeypatch)
+    async with provider(OPENAI, "http://models.example.invalid") as made:
+        with pytest.raises(ConnectError, match=r"the proxy for models.*cannot be reached"):
+            await made.chat_completion(ASK)
 
 
 # --- mended requests
@@ -462,6 +490,15 @@ async def test_a_list_that_cannot_be_read_is_a_bad_reply(wire: tuple[str, str]) 
 async def test_ollama_tells_of_its_host() -> None:
     async with FakeServer(models=MANY) as server, provider(OLLAMA, server) as made:
         assert await made.inspect() == Node("0.99.0", tuple(m.id for m in MANY), ("model-3",))
+
+
+async def test_a_cloud_that_tells_less_is_a_host_all_the_same() -> None:
+    async with FakeServer(models=MANY) as server, provider(OLLAMA, server) as made:
+        server.missing = {"/api/version", "/api/ps"}
+        assert await made.inspect() == Node("", tuple(m.id for m in MANY), ())
+        server.models.append(FakeModel(id="big:cloud", context_window=200_000))
+        assert await made.context_window("big:cloud") == 200_000
+        assert await made.context_window("model-1") is None
 
 
 async def test_context_windows_where_they_are_known() -> None:

@@ -253,6 +253,15 @@ async def test_the_whole_request_has_a_limit_too(streamed: bool) -> None:
             await either(asked, streamed)
 
 
+async def test_the_limit_of_the_whole_request_holds_before_the_answer_too() -> None:
+    async with (
+        FakeServer(Reply(never=True)) as server,
+        provider(WIRES[0], server, Timeouts(total=0.05)) as asked,
+    ):
+        with pytest.raises(FirstTokenTimeout, match=r"not answered when 0\.05 s were over"):
+            await asked.chat_completion(ASK)
+
+
 async def test_a_slow_reader_is_not_an_idle_host() -> None:
     times = Timeouts(first_token=0.05, idle=0.05)
     got = ""

@@ -55,6 +55,8 @@ class SseSplitter:
         """The payloads of the events that `data` completes; see `Splitter`."""
         if self._after_cr or b"\r" in data:
             data = self._plain_lines(data)
+        if not data:
+            return []
         if self._pieces:
             # Joining only when an event ends keeps a large event in small reads linear.
             ends = b"\n\n" in data or (data[:1] == b"\n" and self._pieces[-1][-1:] == b"\n")
@@ -97,10 +99,7 @@ class SseSplitter:
             return data
         if self._after_cr and data[0] == 0x0A:
             data = data[1:]
-            self._after_cr = False
-            if not data:
-                return data
-        self._after_cr = data[-1] == 0x0D
+        self._after_cr = data[-1:] == b"\r"
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 

@@ -69,12 +69,10 @@ def destination(method: str, url: str, headers: Mapping[str, str], timeouts: Tim
     """
     try:
         parsed = URL(url, encoded=True)
-        usable = bool(parsed.host and parsed.port) and parsed.scheme in {"http", "https"}
     except ValueError:
-        usable = False
-        parsed = URL()
-    if not usable:
-        raise BadRequestError("the base URL is not an http:// or https:// address", "correct base_url")
+        parsed = None
+    if parsed is None or not parsed.host:
+        raise BadRequestError("the base URL is no address", "correct base_url")
     return Destination(
         method,
         parsed,
