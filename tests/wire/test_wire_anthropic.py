@@ -16,6 +16,8 @@ from vendor_cases import (
     WEATHER,
     assert_chunks_make_the_reply,
     assert_cuts_change_nothing,
+    assert_survived,
+    damaged,
     exchanges,
     prefixes,
     replay,
@@ -55,6 +57,7 @@ from electrictown.llm.messages import (
     user,
 )
 from electrictown.llm.wire.anthropic import AnthropicWire, generation
+from electrictown.llm.wire.parts import strict_schema
 
 WIRE = AnthropicWire("claude")
 RECORDED = exchanges("anthropic-messages")
@@ -761,6 +764,59 @@ def test_any_text_survives_any_cut(pieces: list[str]) -> None:
 def test_line_separators_of_unicode_are_not_line_ends() -> None:
     odd = "a\u2028b\u0085c\u2029d"
     assert reply(WIRE, sse(*HELLO[:2], _text(0, odd), END_TURN, STOP)).text == odd
+
+
+@given(st.data())
+def test_a_damaged_stream_ends_in_an_error_of_ours_or_a_reply(data: st.DataObject) -> None:
+    tool = _block(1, type="tool_use", id="t", name="f", input={})
+    search = _block(2, type="server_tool_use", id="s", name="web_search", input={})
+    thought = (_block(3, type="thinking", thinking="a"), _block(4, type="redacted_thinking", data="x"))
+    events = (*HELLO, tool, _json(1, '{"a": 1}'), search, _json(2, "{}"), *thought, END_TURN, STOP)
+    assert_survived(WIRE, sse(*damaged(data, events)))
+
+
+@given(st.text())
+def test_any_arguments_can_be_sent_back(arguments: str) -> None:
+    message = Message("assistant", (ToolCall("c", "f", arguments),))
+    WIRE.encode(replace(PLAIN, messages=(user("?"), message)), stream=False)
+
+
+def test_schemas_are_closed_and_lose_only_what_constrained_decoding_does_not_know() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "minimum": {"type": "integer", "minimum": 1, "enum": [1, 2]},
+            "list": {"type": "array", "minItems": 2, "items": {"$ref": "#/$defs/item"}},
+            "either": {"oneOf": [{"type": "string", "maxLength": 3}, {"type": "null"}]},
+        },
+        "required": ["minimum"],
+        "$defs": {"item": {"type": "object", "properties": {"a": {"const": "minLength"}}}},
+    }
+    before = json.dumps(schema)
+    assert strict_schema(schema) == snapshot(
+        {
+            "type": "object",
+            "properties": {
+                "minimum": {"type": "integer", "enum": [1, 2]},
+                "list": {"type": "array", "items": {"$ref": "#/$defs/item"}},
+                "either": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            },
+            "required": ["minimum"],
+            "$defs": {
+                "item": {
+                    "type": "object",
+                    "properties": {"a": {"const": "minLength"}},
+                    "additionalProperties": False,
+                }
+            },
+            "additionalProperties": False,
+        }
+    )
+    assert json.dumps(schema) == before
+    assert (
+        strict_schema({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}})
+        is None
+    )
 
 
 # --- errors

@@ -15,6 +15,8 @@ from vendor_cases import (
     SCHEMA,
     assert_chunks_make_the_reply,
     assert_cuts_change_nothing,
+    assert_survived,
+    damaged,
     exchanges,
     prefixes,
     replay,
@@ -563,6 +565,21 @@ def test_any_text_survives_any_cut(pieces: list[str]) -> None:
     data = sse(*(_reply({"text": p}) for p in pieces), DONE, end="\r\n\r\n")
     assert reply(WIRE, data).text == "".join(pieces)
     assert stream(WIRE, data, cut=0) == stream(WIRE, data)
+
+
+@given(st.data())
+def test_a_damaged_stream_ends_in_an_error_of_ours_or_a_reply(data: st.DataObject) -> None:
+    call = {"functionCall": {"name": "f", "args": {"a": 1}}, **SIGNED}
+    opened = {"functionCall": {"name": "g", "willContinue": True}}
+    piece = {"functionCall": {"partialArgs": [{"jsonPath": "$.a[0].b", "stringValue": "x"}]}}
+    events = (
+        _reply({"text": "a", "thought": True}, usageMetadata=_tokens(3, 1)),
+        _reply({"text": "b"}, usageMetadata=_tokens(3, 2)),
+        _reply(CODE, call, opened),
+        _reply(piece, usageMetadata=_tokens(3, 4)),
+        DONE,
+    )
+    assert_survived(WIRE, sse(*damaged(data, events)))
 
 
 # --- errors

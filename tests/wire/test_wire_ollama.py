@@ -18,6 +18,8 @@ from vendor_cases import (
     WEATHER,
     assert_chunks_make_the_reply,
     assert_cuts_change_nothing,
+    assert_survived,
+    damaged,
     exchanges,
     lines,
     prefixes,
@@ -43,10 +45,12 @@ from electrictown.errors import (
 from electrictown.llm.messages import (
     ChatRequest,
     ChatResponse,
+    End,
     Message,
     Opaque,
     Reasoning,
     Text,
+    TextDelta,
     ToolCall,
     ToolResult,
     Usage,
@@ -370,6 +374,17 @@ def test_any_text_survives_any_cut(pieces: list[str]) -> None:
     data = lines(*(_line(p) for p in pieces), DONE)
     assert reply(WIRE, data).text == "".join(pieces)
     assert stream(WIRE, data, cut=0) == stream(WIRE, data)
+
+
+def test_nothing_follows_the_end() -> None:
+    chunks = stream(WIRE, lines(_line("a"), DONE, _line("b"), DONE))
+    assert [type(chunk) for chunk in chunks] == [TextDelta, End]
+
+
+@given(st.data())
+def test_a_damaged_stream_ends_in_an_error_of_ours_or_a_reply(data: st.DataObject) -> None:
+    events = (_line(thinking="h"), _line("o"), _line("k"), _line(tool_calls=[{**CALL, "id": "x"}]), DONE)
+    assert_survived(WIRE, lines(*damaged(data, events)))
 
 
 # --- errors

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import strategies as st
 
 from electrictown.errors import ProviderError
 from electrictown.llm.framing import NdjsonSplitter, SseSplitter
@@ -158,6 +160,38 @@ def assert_cuts_change_nothing(wire: Wire, data: bytes) -> None:
     whole = stream(wire, data)
     for cut in range(len(data)):
         assert stream(wire, data, cut=cut) == whole
+
+
+_ODD: list[Any] = [None, 0, -1, 1.5, 10**25, "", "x", [], {}, [None], {"a": 1}, True]
+
+
+def damaged(data: st.DataObject, events: Sequence[Any]) -> list[Any]:
+    """`events` with one value somewhere in them missing or of another kind."""
+    result: list[Any] = json.loads(json.dumps(events))
+    holder: Any = result
+    while True:
+        keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+        key = data.draw(st.sampled_from(keys))
+        inner = holder[key]
+        if not isinstance(inner, dict | list) or not inner or data.draw(st.integers(0, 4)) == 0:
+            break
+        holder = inner
+    if isinstance(holder, dict) and data.draw(st.booleans()):
+        del holder[key]
+    else:
+        holder[key] = data.draw(st.sampled_from(_ODD))
+    return result
+
+
+def assert_survived(wire: Wire, data: bytes) -> None:
+    """A stream ends in one of our errors or in a reply that can be sent back."""
+    try:
+        response = reply(wire, data, allow_incomplete=True)
+    except ProviderError:
+        return
+    assert isinstance(response.text, str)
+    assert msgspec.convert(msgspec.to_builtins(response), ChatResponse) == response
+    wire.encode(ChatRequest(model="m", messages=(user("?"), response.message)), stream=True)
 
 
 def prefixes(data: bytes, separator: bytes) -> Iterator[bytes]:

@@ -87,7 +87,14 @@ class OllamaDecoder:
             line = _decode_line(payload)
         except msgspec.MsgspecError:
             line = None
-        if line is None or line.done or (said := line.message) is None or said.tool_calls or not self._begun:
+        if (
+            line is None
+            or line.done
+            or (said := line.message) is None
+            or said.tool_calls
+            or not self._begun
+            or self._ended
+        ):
             found: Json = parse_json(payload)
             if not isinstance(found, dict):
                 raise BadReplyError(f"this is no line of a reply: {excerpt(payload)}")
