@@ -196,7 +196,7 @@ async def test_a_reply_that_cannot_be_unpacked_is_a_bad_reply() -> None:
 
 
 async def test_a_reply_beyond_all_measure_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from electrictown.llm.transport import Answer
+    from electrictown.llm.answer import Answer
 
     limits = Answer.read_all.__defaults__
     monkeypatch.setattr(Answer.read_all, "__defaults__", (1000,))

@@ -18,7 +18,8 @@ from electrictown.llm.wire.base import HttpCall, Wire
 from electrictown.redact import Secret, mask
 
 if TYPE_CHECKING:
-    from electrictown.llm.transport import Answer, Destination, Transport
+    from electrictown.llm.answer import Answer
+    from electrictown.llm.transport import Destination, Transport
 
 __all__ = ["HttpProvider"]
 

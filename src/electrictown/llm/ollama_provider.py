@@ -15,7 +15,7 @@ from electrictown.llm.wire import ollama
 from electrictown.llm.wire.base import HttpCall
 
 if TYPE_CHECKING:
-    from electrictown.llm.transport import Answer
+    from electrictown.llm.answer import Answer
 
 __all__ = ["OllamaProvider"]
 

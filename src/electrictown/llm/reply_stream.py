@@ -25,8 +25,8 @@ from electrictown.llm.messages import (
 )
 
 if TYPE_CHECKING:
+    from electrictown.llm.answer import Answer
     from electrictown.llm.http_provider import HttpProvider
-    from electrictown.llm.transport import Answer
 
 __all__ = ["ReplyStream"]
 
