@@ -64,7 +64,7 @@ def fault_of(value: Json) -> Fault:
 
 # Read in this order: the message of a level stands before what is nested below it.
 _TEXTS = ("message", "msg", "title", "error", "errors", "detail", "details", "response", "raw", "metadata")
-_WORDS = ("code", "type", "status", "status_code", "reason")
+_WORDS = ("code", "type", "status", "status_code", "reason", "error_type")
 _DEPTH = 8
 
 

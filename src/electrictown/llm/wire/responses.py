@@ -77,7 +77,8 @@ _NO_REASONING = re.compile(r"(?:^|/)(?:gpt-[34]|chatgpt|gpt-\d+(?:\.\d+)?-chat)"
 
 
 def _body(request: ChatRequest, *, stream: bool) -> dict[str, Json]:
-    first = next((i for i, m in enumerate(request.messages) if m.role != "system"), len(request.messages))
+    # Instructions alone are no input: then they are sent as one.
+    first = next((i for i, m in enumerate(request.messages) if m.role != "system"), 0)
     body: dict[str, Json] = {"model": request.model, "store": False}
     if first:
         body["instructions"] = "\n\n".join(m.text for m in request.messages[:first])

@@ -132,6 +132,10 @@ def _argument_key(item: Item) -> str:
     return "input" if item.get("type") == "custom_tool_call" else "arguments"
 
 
+def _call_id(item: Item) -> str:
+    return as_text(item.get("call_id") or item.get("id"))
+
+
 _CALLS = ("function_call", "custom_tool_call")
 _CALL_FIELDS = frozenset({"call_id", "name", "arguments", "input", "status"})
 
@@ -154,7 +158,7 @@ def _part(item: Item) -> Part:
     if _is_call(item):
         extra = {key: value for key, value in item.items() if key not in _CALL_FIELDS}
         return ToolCall(
-            as_text(item.get("call_id") or item.get("id")),
+            _call_id(item),
             as_text(item.get("name")),
             as_text(item.get(_argument_key(item))),
             extra,
@@ -259,9 +263,10 @@ class ResponsesStream:
             return
         if delta is not None:
             self._delta(kind or "", as_text(delta), event.output_index, out)
-        elif kind in ("response.output_item.added", "response.output_item.done"):
-            if isinstance(event.item, dict):
-                self._take_item(self._grow(event.output_index), cast(Item, event.item), out)
+        elif kind == "response.output_item.added" and isinstance(event.item, dict):
+            self._begin(self._grow(event.output_index), cast(Item, event.item), out)
+        elif kind == "response.output_item.done" and isinstance(event.item, dict):
+            self._take_item(self._grow(event.output_index), cast(Item, event.item), out)
         elif kind in _RESPONSE_EVENTS:
             carried = read_struct(_decode_response_event, _ResponseEvent, payload)
             self._take_response(kind, carried.response or _Response(), out)
@@ -284,6 +289,12 @@ class ResponsesStream:
             growing.arguments.append(delta)
             out.append(ToolCallDelta(growing.number, arguments=delta))
 
+    def _begin(self, growing: _Growing, item: Item, out: list[Chunk]) -> None:
+        """An item that is only announced: whatever it holds is told again, in deltas or when it is done."""
+        growing.item = item
+        if _is_call(item) and self._number(growing):
+            out.append(ToolCallDelta(growing.number, _call_id(item), as_text(item.get("name"))))
+
     def _number(self, growing: _Growing) -> bool:
         if growing.number >= 0:
             return False
@@ -292,7 +303,7 @@ class ResponsesStream:
         return True
 
     def _take_item(self, growing: _Growing, item: Item, out: list[Chunk]) -> None:
-        """An item as it begins, or as it is done: give what its deltas did not."""
+        """An item that is done: give what its deltas did not."""
         growing.item = item
         kind = item.get("type")
         if kind == "message":
@@ -309,8 +320,7 @@ class ResponsesStream:
             if rest:
                 growing.arguments.append(rest)
             if self._number(growing):
-                identity = as_text(item.get("call_id") or item.get("id"))
-                out.append(ToolCallDelta(growing.number, identity, as_text(item.get("name")), rest))
+                out.append(ToolCallDelta(growing.number, _call_id(item), as_text(item.get("name")), rest))
             elif rest:
                 out.append(ToolCallDelta(growing.number, arguments=rest))
 
