@@ -25,10 +25,8 @@ def decode(files: Sequence[str]) -> None:
     """Print what our wire makes of recorded exchanges, one JSON line a file.
 
     A FILE is a JSON object with provider, api, path, stream, status, response_headers, and
-    response_body or response_text; - is standard input.
-
-    Raises:
-        UsageError: for a file that cannot be read or holds no exchange; then nothing is printed.
+    response_body or response_text; - is standard input. A file that cannot be
+    read or holds no exchange is an error, and then nothing is printed.
     """
     from electrictown.llm.exchange import decode_exchange
     from electrictown.llm.wire.common import encode_json
