@@ -49,8 +49,8 @@ def test_the_vendors_own_figure_comes_before_the_list(prices: Prices) -> None:
         ("no-such-model-at-all", "openai", {}),
         ("qwen3:8b", "ollama", {}),
         ("gpt-4o", "", {}),
-        ("gpt-4o", "openai", {"price_provider": "https://proxy.example/v1"}),
-        ("gpt-4o", "openai", {"price_provider": "nobody"}),
+        ("qwen3:8b", "openai", {"price_provider": "http://127.0.0.1:8000/v1"}),
+        ("gpt-4o", "", {"price_provider": "nobody"}),
     ],
 )
 def test_unknown_is_none_and_never_zero(
@@ -71,6 +71,7 @@ def test_unknown_usage_of_a_priced_model_is_unknown(prices: Prices) -> None:
         ("gpt-4o", "openai", "openai", {}),
         ("claude-sonnet-4-5", "anthropic", "anthropic", {}),
         ("gemini-2.5-pro", "gemini", "google", {}),
+        ("gpt-4o", "openai", "openai", {"price_provider": "https://gateway.example/v1"}),
         ("deepseek-chat", "openai", "deepseek", {"price_provider": "https://api.deepseek.com/v1"}),
         ("llama-3.3-70b-versatile", "openai", "groq", {"price_provider": "groq"}),
         ("sonar", "openai", "perplexity", {"price_provider": "https://api.perplexity.ai"}),

@@ -132,6 +132,7 @@ def command(**given: Unpack[_Given]) -> int:
     missing or wrong, 5 budget, 75 try again later, 130 interrupted.
     """
     from electrictown.console.choose import choose
+    from electrictown.engine.run import INTERRUPTED
     from electrictown.engine.team import RunOptions
 
     if given["as_json"] and given["as_jsonl"]:
@@ -151,7 +152,10 @@ def command(**given: Unpack[_Given]) -> int:
     )
     console = choose(sys.stdout, sys.stderr, quiet=given["quiet"], jsonl=given["as_jsonl"])
     try:
-        report = asyncio.run(_run(task, options, console, given))
+        try:
+            report = asyncio.run(_run(task, options, console, given))
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            return INTERRUPTED  # the report of what was done until then has been shown
         if given["as_json"]:
             _print_json(report)
         elif not given["as_jsonl"]:

@@ -101,7 +101,7 @@ class Prices:
     def __init__(self) -> None:
         self._loading: Future[DataSnapshot] | None = None
         self._soon = False
-        self._listed: dict[tuple[str, str], _Listed | None] = {}
+        self._listed: dict[tuple[str, str, str], _Listed | None] = {}
 
     def ready(self, target: Target) -> bool:
         """Whether the target's price can be told at once."""
@@ -146,15 +146,22 @@ class Prices:
             return _configured(target.price)
         if _is_local(target):
             return _FREE
-        vendor = _vendor(target)
-        if not vendor:
-            return None
-        key = (vendor, target.model)
+        key = (target.provider_type, target.price_provider, target.model)
         try:
             listed = self._listed[key]
         except KeyError:
-            listed = self._listed[key] = _find(self._load().result(), vendor, target.model)
+            listed = self._listed[key] = self._look_up(target)
         return listed.rates() if listed is not None else None
+
+    def _look_up(self, target: Target) -> _Listed | None:
+        """The list's entry: of whoever is at the base URL, else of the vendor whose protocol is spoken.
+
+        A gateway at an address of its own passes on its vendor's models under their vendor's names.
+        """
+        for vendor in (target.price_provider, _VENDORS.get(target.provider_type, "")):
+            if vendor and (found := _find(self._load().result(), vendor, target.model)) is not None:
+                return found
+        return None
 
     def _load(self) -> Future[DataSnapshot]:
         if self._loading is None:
