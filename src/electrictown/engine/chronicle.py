@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from electrictown.events import Emit, Event, FileRefused, FileWritten, HopTaken, Noted, ignore
+from electrictown.events import Emit, Event, FileRefused, FileWritten, HopTaken, Noted, PlanMade, ignore
 from electrictown.work import Hop
 
 __all__ = ["Chronicle"]
@@ -26,6 +26,8 @@ class Chronicle:
                 self._hops.append(
                     Hop(event.failed, error.type, event.took_over, error.message, event.role, event.subtask)
                 )
+            case PlanMade():
+                self._notes.update(dict.fromkeys(event.plan.notes))
             case Noted():
                 self._notes[event.text] = None
             case FileWritten():

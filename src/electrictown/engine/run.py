@@ -125,8 +125,6 @@ class Run:
                     plan = single(self._task.text, note)
         self._plan = plan
         self._emit(PlanMade(plan=plan))
-        for note in plan.notes:
-            self._note(note)
         return plan
 
     async def _briefed(self, plan: Plan) -> None:
