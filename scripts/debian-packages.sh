@@ -16,10 +16,9 @@ missing() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || echo libgomp1 # llama.cpp's threads
     if [ "$kind" = test ]; then
-        for program in git tmux caddy nginx npm; do
+        for program in git tmux caddy nginx; do
             has "$program" || echo "$program"
         done
-        has node || echo nodejs
     fi
 }
 
