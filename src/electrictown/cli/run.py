@@ -233,9 +233,13 @@ def _print_json(report: Report) -> None:
 
 
 def _print_result(report: Report) -> None:
+    # A model's words may hold escape sequences: a file gets them as they are, a terminal does not.
+    from electrictown.console.text import blocks
+
+    safe = blocks if sys.stdout.isatty() else str
     if report.outcome == "dry-run":
         from electrictown.console.foreseen import foreseen
 
-        click.echo(mask(foreseen(report)))
+        click.echo(safe(mask(foreseen(report))))
     elif report.text:
-        click.echo(mask(report.text))
+        click.echo(safe(mask(report.text)))
