@@ -145,15 +145,14 @@ class Transport:
         failure: ProviderError
         try:
             async with asyncio.timeout_at(None if limit == _NEVER else limit):
-                response = await self._session.request(
-                    to.method,
-                    to.url,
-                    data=io.BytesIO(body) if len(body) > _LARGE else body or None,
-                    headers=to.headers,
-                    timeout=to.client_timeout,
-                    proxy=to.proxy,
-                    allow_redirects=False,  # it would carry the key along
-                )
+                try:
+                    response = await self._request(to, body)
+                except aiohttp.ClientOSError as error:
+                    if isinstance(error, aiohttp.ClientConnectorError):
+                        raise
+                    # A kept connection that the server had closed: what could not be written was not
+                    # read either, so this is no retry but the same request on a connection that stands.
+                    response = await self._request(to, body)
         except TimeoutError as error:
             if isinstance(error, aiohttp.ClientError):
                 failure = ConnectError(f"no connection to {to.host} within {times.connect:g} s")
@@ -167,6 +166,17 @@ class Transport:
             return Answer(response, to, self, first, deadline)
         # Raised here, not in the handlers: aiohttp's errors know the headers that were sent.
         raise failure
+
+    async def _request(self, to: Destination, body: bytes) -> aiohttp.ClientResponse:
+        return await self._session.request(
+            to.method,
+            to.url,
+            data=io.BytesIO(body) if len(body) > _LARGE else body or None,
+            headers=to.headers,
+            timeout=to.client_timeout,
+            proxy=to.proxy,
+            allow_redirects=False,  # it would carry the key along
+        )
 
 
 _transports: WeakKeyDictionary[asyncio.AbstractEventLoop, Transport] = WeakKeyDictionary()
