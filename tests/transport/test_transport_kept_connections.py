@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from transport_kit import make
+
 from electrictown.llm.messages import ChatRequest, End, user
 
 _EVENTS = (
@@ -32,9 +34,7 @@ async def test_a_request_on_a_kept_connection_that_the_server_closed_is_made_on_
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    provider = make_provider(
-        ProviderSettings(name="p", type="openai", base_url=f"http://127.0.0.1:{port}/v1")
-    )
+    provider = make(("openai", ""), f"http://127.0.0.1:{port}/v1")
     request = ChatRequest(model="m", messages=(user("x" * 200_000),))
     async with server:
         for _ in range(30):
