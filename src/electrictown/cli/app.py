@@ -75,12 +75,13 @@ def _et() -> None:
       et run "implement binary search in Python"
       et init          write down what was found, to edit it
       et doctor        when something does not work
+      et COMMAND -h    what a command can do
     """
 
 
 @click.command("version", short_help="Print the version.")
 def _version() -> None:
-    """Print the version, which was written from git's tags when this build was made."""
+    """Print the version. It was written from git's tags when et was built."""
     click.echo(version_line())
 
 

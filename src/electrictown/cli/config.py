@@ -19,13 +19,14 @@ __all__ = ["command"]
 
 @click.command("config")
 @config_option
-@click.option("--env-file", metavar="PATH", help="KEY=VALUE lines to add to the environment.")
+@click.option("--env-file", metavar="FILE", help="KEY=VALUE lines to add to the environment.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
 def command(config: str | None, env_file: str | None, *, as_json: bool) -> None:
     """Show the configuration and where each value came from.
 
-    A value comes from a line of the file, from a variable of the environment, or is the default. Keys
-    and other secrets are shown as ***. A key that is missing is a note here, not an error.
+    A value comes from a line of the file, from a variable of the environment,
+    or is the default. Keys and other secrets are shown as ***. A key that is
+    missing is a note here, not an error.
     """
     from electrictown.redact import mask
 

@@ -19,14 +19,18 @@ def command() -> None:
     """Look into what a provider sent."""
 
 
-@command.command("decode")
+@command.command("decode", short_help="Print what a recorded exchange decodes to.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def decode(files: Sequence[str]) -> None:
-    """Print what our wire makes of recorded exchanges, one JSON line a file.
+    """Print what recorded exchanges decode to, one JSON line a file.
 
-    A FILE is a JSON object with provider, api, path, stream, status, response_headers, and
-    response_body or response_text; - is standard input. A file that cannot be
-    read or holds no exchange is an error, and then nothing is printed.
+    A FILE is a JSON object with provider, api, path, stream, status,
+    response_headers, and response_body or response_text; - is standard input.
+    The line holds text, reasoning, tool calls, finish reason, usage, model and
+    the typed error: with the FILE it makes a good bug report.
+
+    A file that cannot be read or holds no exchange is an error, and then
+    nothing is printed.
     """
     from electrictown.llm.exchange import decode_exchange
     from electrictown.llm.wire.common import encode_json

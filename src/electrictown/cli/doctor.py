@@ -41,14 +41,14 @@ class Finding(Struct, frozen=True, omit_defaults=True):
 @config_option
 @click.option("--no-probe", is_flag=True, help="Ask no model anything; a probe costs a few hundred tokens.")
 @click.option("--fresh", is_flag=True, help="Probe again what was probed within a week.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def command(config: str | None, no_probe: bool, fresh: bool, as_json: bool) -> int:
     """Check python, git, tmux, configuration and keys, ping providers, probe models.
 
     Every model of a role is probed: does it stream, does it call tools, how
     large is its context window really? The answers are remembered for a week.
 
-    The exit code is 0 when nothing failed.
+    The exit code is 0 when nothing failed, 4 when a key is missing or wrong.
     """
     findings: list[Finding] = []
 

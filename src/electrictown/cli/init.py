@@ -12,14 +12,26 @@ import click
 __all__ = ["command"]
 
 
-@click.command("init")
-@click.option("--path", "-c", "--config", default="electrictown.yaml", metavar="FILE", help="Where to write.")
+@click.command("init", short_help="Write an electrictown.yaml for what is found on this machine.")
+@click.option(
+    "--path",
+    "-c",
+    "--config",
+    default="electrictown.yaml",
+    show_default=True,
+    metavar="FILE",
+    help="Where to write.",
+)
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 def command(path: str, *, force: bool) -> None:
     """Write an electrictown.yaml for what is found on this machine.
 
-    The same choice that `et run` makes without a file, with comments. Keys stay in the environment: the
-    file names their variables.
+    It holds the choice that `et run` makes without a file, with comments. Keys
+    stay in the environment: the file names their variables.
+
+    \b
+      et init
+      et doctor        does it work?
     """
     from electrictown.discovery import discover
 

@@ -20,7 +20,7 @@ __all__ = ["command"]
 
 @click.command(cls=GoFlags, short_help="List the models of all providers.")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def command(config: str | None, as_json: bool) -> int:
     """List the models of all providers, asked all at once.
 

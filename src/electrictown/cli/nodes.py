@@ -43,11 +43,14 @@ class HostState(Struct, frozen=True):
 @click.option(
     "--speed/--no-speed",
     default=None,
-    help="Measure tokens a second on every host, or on none; default: on your own hosts, where it is free.",
+    help="Measure tokens a second on every host, or on none.  [default: on your own hosts, where it is free]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def command(config: str | None, speed: bool | None, as_json: bool) -> int:
-    """Show every host: up or down, version, latency, loaded models, and a quick measure of its speed.
+    """Show which hosts answer, what they hold, how fast they are.
+
+    For every provider: up or down and why, version, latency, how many models,
+    which are in memory, and the speed of a short reply.
 
     The exit code is 0 when every host is up, 1 when one is down.
     """

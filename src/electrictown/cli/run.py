@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from electrictown.cli.setup import GoFlags, config_option, environment, settle
+from electrictown.cli.setup import GoFlags, Headed, config_option, environment, settle
 from electrictown.errors import UsageError
 from electrictown.redact import mask
 
@@ -60,57 +60,101 @@ class _Given(TypedDict):
     env_file: str | None
 
 
+class _Planning(Headed):
+    heading = "Plan"
+
+
+class _Phase(Headed):
+    heading = "Phases"
+
+
+class _Output(Headed):
+    heading = "Output"
+
+
 @click.command(
     cls=GoFlags, short_help="Turn a task into finished work.", context_settings={"max_content_width": 80}
 )
 @click.argument("task", nargs=-1)
 @config_option
-@click.option("--role", "supervisor", default="mayor", show_default=True, help="The supervisor's role.")
+@click.option("--env-file", metavar="FILE", help="KEY=VALUE lines to add to the environment.")
 @click.option(
-    "--output-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Write the files that workers give into this folder.",
+    "--role", "supervisor", metavar="NAME", default="mayor", show_default=True, help="The role that plans."
+)
+@click.option(
+    "--timeout",
+    type=_Duration(),
+    metavar="TIME",
+    default="45m",
+    show_default=True,
+    help="For the whole run: 90s, 30m, 2h.",
 )
 @click.option(
     "--max-subtasks",
+    cls=_Planning,
     type=click.IntRange(min=0),
+    metavar="N",
     default=10,
     show_default=True,
-    help="The most subtasks a plan may have.",
+    help="The most subtasks a plan may have; a longer one is sent back to be merged.",
 )
-@click.option("--no-brief", "--no-coordinate", is_flag=True, help="Leave out the coordination brief.")
-@click.option("--no-witness", "--no-reviewer", is_flag=True, help="Leave out the review.")
-@click.option("--no-synthesize", is_flag=True, help="Print each worker's own text.")
-@click.option("--no-refinery", "--no-tester", is_flag=True, help="Leave out the polish.")
-@click.option("--no-specialists", is_flag=True, help="Leave all work to the polecats.")
+@click.option(
+    "--dry-run",
+    cls=_Planning,
+    is_flag=True,
+    help="Make the plan, say who would be asked and what that costs at the most, and stop.",
+)
+@click.option(
+    "--plan",
+    "plan_file",
+    cls=_Planning,
+    metavar="FILE",
+    help="Run this plan, the output of --dry-run --json, instead of paying for one.",
+)
+@click.option(
+    "--no-brief",
+    "--no-coordinate",
+    cls=_Phase,
+    is_flag=True,
+    help="No brief of names and interfaces for all workers.",
+)
+@click.option("--no-specialists", cls=_Phase, is_flag=True, help="All work goes to the polecats.")
+@click.option("--no-witness", "--no-reviewer", cls=_Phase, is_flag=True, help="No review, no retry.")
 @click.option(
     "--guardrail-threshold",
+    cls=_Phase,
     type=click.FloatRange(1, 10),
+    metavar="N",
     default=6,
     show_default=True,
-    help="The lowest score that the witness lets pass.",
+    help="The lowest score that passes the review.",
 )
 @click.option(
     "--guardrail-retries",
+    cls=_Phase,
     type=click.IntRange(0, 10),
+    metavar="N",
     default=1,
     show_default=True,
     help="How often a worker may try again below it.",
 )
 @click.option(
-    "--timeout", type=_Duration(), default="45m", show_default=True, help="For the whole run: 90s, 30m, 2h."
+    "--no-synthesize",
+    cls=_Phase,
+    is_flag=True,
+    help="Each worker's own text instead of one merged answer.",
 )
-@click.option("--dry-run", is_flag=True, help="Plan, say what it would cost at the most, and stop.")
+@click.option("--no-refinery", "--no-tester", cls=_Phase, is_flag=True, help="No polish at the end.")
 @click.option(
-    "--plan",
-    "plan_file",
-    metavar="FILE",
-    help="Run this plan (the output of --dry-run --json) instead of making one.",
+    "--output-dir",
+    cls=_Output,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write the files that workers give into this folder.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print every event as a line of JSON.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress; the result and errors only.")
-@click.option("--env-file", metavar="FILE", help="KEY=VALUE lines to add to the environment.")
+@click.option("--json", "as_json", cls=_Output, is_flag=True, help="Print the report as JSON.")
+@click.option("--jsonl", "as_jsonl", cls=_Output, is_flag=True, help="Print every event as a JSON line.")
+@click.option("--quiet", "-q", cls=_Output, is_flag=True, help="No progress: the result and errors only.")
 def command(**given: Unpack[_Given]) -> int:
     """Turn TASK into finished work.
 
@@ -123,13 +167,12 @@ def command(**given: Unpack[_Given]) -> int:
       et run --dry-run --json "build a REST API" > plan.json
       et run --plan plan.json
 
-    Without --config it reads ./electrictown.yaml, then the one in your home
-    folder; without either it looks for keys, an Ollama, and the embedded model,
-    and says what it chose.
+    Without a configuration it looks for keys, an Ollama, and the embedded
+    model, and says what it chose.
 
     \b
     Exit codes: 0 done, 1 work failed, 2 usage or configuration, 4 a key is
-    missing or wrong, 5 budget, 75 try again later, 130 interrupted.
+    missing or wrong, 75 try again later, 130 interrupted.
     """
     from electrictown.console.choose import choose
     from electrictown.engine.run import INTERRUPTED

@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 if TYPE_CHECKING:
     from electrictown.config import Config
 
-__all__ = ["GoFlags", "config_option", "environment", "settle"]
+__all__ = ["GoFlags", "Headed", "config_option", "environment", "settle"]
+
+
+class Headed(click.Option):
+    """An option that help lists under a heading of its own; subclasses say which."""
+
+    heading: ClassVar[str] = "Options"
+
 
 config_option = click.option(
     "--config",
     "-c",
-    metavar="PATH",
-    help="The configuration; default: ./electrictown.yaml, then the home folder's.",
+    metavar="FILE",
+    help="The configuration, or `auto` for what is found on this machine.  "
+    "[default: ./electrictown.yaml, then your home folder's]",
 )
 
 
@@ -36,6 +44,18 @@ class GoFlags(click.Command):
             name = f"-{word.partition('=')[0]}"
             read.append(f"-{word}" if len(word) > 2 and word[1] != "-" and name in known else word)
         return super().parse_args(ctx, read)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings, in the order in which the headings first appear."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx)
+            if record is not None and isinstance(option, click.Option):
+                heading = option.heading if isinstance(option, Headed) else Headed.heading
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 def environment(env_file: str | None = None) -> dict[str, str]:
