@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from electrictown.config import load_config, parse_config
     from electrictown.llm.costs import CostTracker
     from electrictown.llm.messages import ChatRequest, ChatResponse, Message, assistant, system, user
     from electrictown.llm.provider import Provider, ProviderSettings
@@ -41,6 +42,8 @@ _HOMES = {
     "Town": "electrictown.town",
     "Witness": "electrictown.roles.witness",
     "assistant": "electrictown.llm.messages",
+    "load_config": "electrictown.config",
+    "parse_config": "electrictown.config",
     "system": "electrictown.llm.messages",
     "user": "electrictown.llm.messages",
 }
@@ -66,6 +69,8 @@ __all__ = [
     "Town",
     "Witness",
     "assistant",
+    "load_config",
+    "parse_config",
     "system",
     "user",
 ]
