@@ -26,10 +26,10 @@ run: $(VENV)/.run ## Set up, then do TASK="..." with what is found: CONFIG=, a c
 	@scripts/run.sh
 
 test: setup-tests lint ## Set up, then check and test everything
-	@$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
+	@$(BIN)/pytest -n 2 $(TESTS)
 
 test-cover: setup-tests ## Run the tests and report what they never reached (htmlcov/index.html)
-	@$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-report=html $(TESTS)
+	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-report=html $(TESTS)
 
 lint: $(VENV)/.dev ## Check format, style, types, layers and scripts
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.install, pytest.mark.xdist_group("install")]
+pytestmark = pytest.mark.install
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).parent / "uv"  # of the group `dev`
