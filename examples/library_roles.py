@@ -9,8 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from electrictown import CostTracker, Done, Mayor, Polecat, Refinery, Town, Witness
-from electrictown.config import load_config
+from electrictown import CostTracker, Done, Mayor, Polecat, Refinery, Town, Witness, load_config
 from electrictown.llm.messages import TextDelta
 
 REHEARSAL = Path(__file__).parent / "rehearsal" / "electrictown.yaml"

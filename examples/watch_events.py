@@ -27,6 +27,8 @@ def main(task: str, path: str | Path = REHEARSAL) -> int:
                 case "run.ended":
                     report = event["report"]
                     print(f"{report['outcome']}: {len(report['results'])} results")
+                case _:
+                    pass
     return run.returncode
 
 

@@ -9,8 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from electrictown import Done, Task, Town
-from electrictown.config import load_config
+from electrictown import Done, Task, Town, load_config
 from electrictown.engine.team import RunOptions
 from electrictown.events import Event, SubtaskEnded
 

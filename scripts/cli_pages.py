@@ -1,10 +1,10 @@
-"""docs/cli.md: the help page of every command as it looks on 80 columns. `python -m scripts.cli_pages` writes it."""
+"""docs/cli.md: the help page of every command on 80 columns. `python -m scripts.cli_pages` writes it."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def help_of(command: str) -> str:
 
 
 @contextmanager
-def _columns(width: int) -> Iterator[None]:
+def _columns(width: int) -> Generator[None]:
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = str(width)
     try:
