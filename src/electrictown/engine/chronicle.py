@@ -7,6 +7,8 @@ from electrictown.work import Hop
 
 __all__ = ["Chronicle"]
 
+_KEPT = frozenset({PlanMade, HopTaken, Noted, FileWritten, FileRefused})
+
 
 class Chronicle:
     """Keeps hops, notes and files of one run. It is an `Emit` itself."""
@@ -20,6 +22,11 @@ class Chronicle:
 
     def __call__(self, event: Event) -> None:
         """Keep what the report needs of `event` and hand it on."""
+        if type(event) in _KEPT:  # most are not, and every request makes two
+            self._keep(event)
+        self._emit(event)
+
+    def _keep(self, event: Event) -> None:
         match event:
             case HopTaken():
                 error = event.error
@@ -36,7 +43,6 @@ class Chronicle:
                 self._refused[f"{event.path}: {event.reason}"] = None
             case _:
                 pass
-        self._emit(event)
 
     @property
     def hops(self) -> tuple[Hop, ...]:
