@@ -148,10 +148,10 @@ class Raw:
 
 
 class Routed:
-    """The Router with all it has: roles, admission, prices, the ledger, and events to a subscriber."""
+    """The Router with all it has: roles, admission, prices, the ledger, and the events of a run in a pipe."""
 
     def __init__(self, wire: str, url: str, shapes: Iterable[Shape]) -> None:
-        from electrictown.console.jsonl import Jsonl
+        from electrictown.console.plain import Plain
         from electrictown.engine.chronicle import Chronicle
         from electrictown.llm.admission import MemoryAdmission
         from electrictown.llm.costs import CostTracker
@@ -202,7 +202,7 @@ class Routed:
             table,
             admission=MemoryAdmission(),
             tracker=self.tracker,
-            emit=Chronicle(Jsonl(self._out)),
+            emit=Chronicle(Plain(self._out)),
         )
         self._request = ChatRequest(messages=(system(SYSTEM), user(USER)))
         self._delta = TextDelta

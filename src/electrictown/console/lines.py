@@ -32,6 +32,8 @@ class Narrator:
     def __call__(self, event: e.Event) -> list[Line]:  # noqa: C901, PLR0911, PLR0912  (one case an event)
         """The lines `event` is worth; most are worth none."""
         match event:
+            case e.CallStarted() | e.CallEnded() | e.TextStreamed() | e.SubtaskProgress():
+                return []  # the most frequent ones, so they are asked for first
             case e.RunStarted():
                 return [Line(line(event.config))] if event.config else []
             case e.PhaseStarted():

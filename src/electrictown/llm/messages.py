@@ -99,6 +99,8 @@ class Message(Struct, frozen=True):
     @property
     def text(self) -> str:
         """All text parts, joined."""
+        if len(self.parts) == 1 and type(part := self.parts[0]) is Text:
+            return part.text  # nearly every message; joining costs ten times as much
         return "".join(p.text for p in self.parts if isinstance(p, Text))
 
     @property

@@ -101,11 +101,14 @@ class Prices:
     def __init__(self) -> None:
         self._loading: Future[DataSnapshot] | None = None
         self._soon = False
+        self._loaded = False
         self._listed: dict[tuple[str, str, str], _Listed | None] = {}
 
     def ready(self, target: Target) -> bool:
         """Whether the target's price can be told at once."""
-        return (self._loading is not None and self._loading.done()) or _is_own(target) or not _vendor(target)
+        if not self._loaded:  # a future's done() takes a lock: asked until it is true, not for ever
+            self._loaded = self._loading is not None and self._loading.done()
+        return self._loaded or _is_own(target) or not _vendor(target)
 
     async def load(self) -> None:
         """Load the price list in a thread, unless it is there."""
@@ -115,7 +118,9 @@ class Prices:
         """Begin loading in a moment, so that it is there when the first reply is."""
         if not self._soon and self._loading is None:
             self._soon = True
-            asyncio.get_running_loop().call_later(_LOAD_DELAY, self._load)
+            loop = asyncio.get_running_loop()
+            # Counted from the loop's next turn: the first request imports its transport before that.
+            loop.call_soon(loop.call_later, _LOAD_DELAY, self._load)
 
     def usd(self, target: Target, usage: Usage | None) -> float | None:
         """What a reply of `target` cost in US dollars; None where price or usage are unknown."""

@@ -66,6 +66,7 @@ _CODES: dict[str, type[ProviderError]] = {
             "content_filter",
             "content_policy",
             "moderation_blocked",
+            "image_content_policy_violation",
             "data_inspection_failed",
             "responsibleaipolicyviolation",
             "1301",  # z.ai
@@ -114,7 +115,7 @@ _WEAK_CODES: dict[str, type[ProviderError]] = {
     ),
 }
 
-_OVERFLOW = re.compile(
+_OVERFLOW = (
     r"maximum context length|context[_ ]length[_ ]exceeded|context length (?:of only|\(\d)"
     r"|model's context length"
     r"|(?:exceed\w*|larger than|longer than|over) (?:the |its |your )?(?:\w+ |\w+'s ){0,2}context"
@@ -125,34 +126,33 @@ _OVERFLOW = re.compile(
     r"|reduce the length of (?:the |your )?(?:messages|prompt|input)|too large for model with \d+ maximum"
     r"|range of input length should be|`?inputs`? tokens \+ `?max_new_tokens|`?inputs`? must have less than"
     r"|number of tokens in the prompt cannot exceed|request body too large for .* model"
-    r"|tokens? (?:is |are )?(?:greater|larger|more) than (?:the )?(?:max\w* )?(?:context|model)",
-    re.I,
+    r"|tokens? (?:is |are )?(?:greater|larger|more) than (?:the )?(?:max\w* )?(?:context|model)"
 )
-_SPENT = re.compile(
+_SPENT = (
     r"exceeded your current quota|insufficient (?:account )?(?:balance|credits?|funds|quota)"
     r"|credit balance is (?:too low|exhausted)|(?:out of|no|requires? more|used all available) credits"
     r"|spend(?:ing)?[ _]limit|key limit exceeded|billing (?:hard )?limit|monthly included credits"
     r"|reached (?:your|the) (?:specified )?(?:api )?usage limit"
     r"|usage limit (?:has been )?(?:reached|exceeded)"
-    r"|overdue[- ]payment|please recharge|not active, please check your billing",
-    re.I,
+    r"|overdue[- ]payment|please recharge|not active, please check your billing"
 )
-_REFUSED = re.compile(
+_REFUSED = (
     r"flagged (?:as|for|by)|content management policy|content (?:policy|exists risk)|content[_ ]filter"
     r"|violat\w+ (?:our |the |of )?(?:usage|safety|content)"
-    r"|rejected (?:as a result of|by) (?:our|the) safety",
-    re.I,
+    r"|rejected (?:as a result of|by) (?:our|the) safety"
 )
-_NO_MODEL = re.compile(
+_NO_MODEL = (
     r"\bmodel\b[^.]{0,120}?(?:not (?:be )?(?:found|exist|available|supported|loaded)"
     r"|does(?: not|n't) exist|unknown|decommissioned|not a valid model)"
     r"|not a valid model|(?:unknown|invalid|no such) model\b"
-    r"|no endpoints found|no models? loaded|failed to load model",
-    re.I,
+    r"|no endpoints found|no models? loaded|failed to load model"
 )
-_BAD_KEY = re.compile(
-    r"(?:incorrect|invalid|missing|no) api[- _]?key|api[- _]?key (?:is )?(?:not valid|invalid)", re.I
-)
+_BAD_KEY = r"(?:incorrect|invalid|missing|no) api[- _]?key|api[- _]?key (?:is )?(?:not valid|invalid)"
+
+
+def _says(phrase: str, text: str) -> bool:
+    """Whether `text` holds `phrase`, which is compiled when the first error asks: a good start has none."""
+    return re.search(phrase, text, re.I) is not None
 
 
 def _kind(status: int, fault: Fault, headers: Mapping[str, str]) -> type[ProviderError]:
@@ -162,10 +162,15 @@ def _kind(status: int, fault: Fault, headers: Mapping[str, str]) -> type[Provide
         if code.endswith("_spend_limit_exceeded"):
             return QuotaError
     if status < 400:
-        return next((_WEAK_CODES[c] for c in fault.codes if c in _WEAK_CODES), None) or next(
-            _phrased(fault.message), ServerError
-        )
+        found = next((_WEAK_CODES[c] for c in fault.codes if c in _WEAK_CODES), None)
+        return found or next(_phrased(fault.message), _by_prefix(fault))
     return _kind_by_status(status, fault, headers)
+
+
+def _by_prefix(fault: Fault) -> type[ProviderError]:
+    # invalid_image_format, unsupported_image_media_type ... of a response that failed.
+    named = any(code.startswith(("invalid_", "unsupported_", "image_", "empty_image")) for code in fault.codes)
+    return BadRequestError if named else ServerError
 
 
 _BY_STATUS: dict[int, type[ProviderError]] = {
@@ -182,17 +187,17 @@ def _kind_by_status(status: int, fault: Fault, headers: Mapping[str, str]) -> ty
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status == 403:
-        return QuotaError if _SPENT.search(text) else RefusedError if _REFUSED.search(text) else AuthError
+        return QuotaError if _says(_SPENT, text) else RefusedError if _says(_REFUSED, text) else AuthError
     if status == 404:
         named = fault.param == "model" or re.search(r"\bmodels?\b|no endpoints found", text, re.I)
         return ModelNotFoundError if named else BadRequestError
     if status == 429:
         told_off = headers.get("x-should-retry", "").strip().lower() == "false"
-        spent = _SPENT.search(text) and fault.retry_after is None  # a wait that is told can be waited
+        spent = _says(_SPENT, text) and fault.retry_after is None  # a wait that is told can be waited
         return QuotaError if told_off or spent else RateLimitError
     if status >= 500:
         busy = any("overloaded" in code for code in fault.codes)
-        return OverloadedError if busy else ContextWindowError if _OVERFLOW.search(text) else ServerError
+        return OverloadedError if busy else ContextWindowError if _says(_OVERFLOW, text) else ServerError
     return next(_phrased(text), BadRequestError)
 
 
@@ -204,24 +209,21 @@ def _phrased(text: str) -> Iterator[type[ProviderError]]:
         (_REFUSED, RefusedError),
         (_NO_MODEL, ModelNotFoundError),
     ):
-        if phrase.search(text):
+        if _says(phrase, text):
             yield kind
 
 
 _NAME = r"[`'\"]?\b([A-Za-z_][\w.\[\]]{0,79})[`'\"]?"
-_UNSUPPORTED = tuple(
-    re.compile(pattern, re.I)
-    for pattern in (
-        rf"(?:unsupported|unknown|unrecognized) (?:request )?(?:parameter|argument|field|property|value|name)"
-        rf"(?:\(?s\)?)?(?: supplied)?:? {_NAME}",
-        rf"unexpected (?:keyword )?argument:? {_NAME}",
-        rf"argument not supported on this model: {_NAME}",
-        rf"(?:property|parameter|argument|field) {_NAME} is (?:not (?:supported|allowed)|unsupported)",
-        rf"{_NAME} (?:parameter )?(?:is|are) (?:not (?:yet )?supported|unsupported|deprecated|not allowed)",
-        r"does(?: not|n't) support (?:the )?(?:parameter )?[`']([\w.]+)[`']",
-        rf"{_NAME}: extra inputs are not permitted",
-        rf"{_NAME} (?:and {_NAME} cannot both be specified|may only be set to)",
-    )
+_UNSUPPORTED = (
+    rf"(?:unsupported|unknown|unrecognized) (?:request )?(?:parameter|argument|field|property|value|name)"
+    rf"(?:\(?s\)?)?(?: supplied)?:? {_NAME}",
+    rf"unexpected (?:keyword )?argument:? {_NAME}",
+    rf"argument not supported on this model: {_NAME}",
+    rf"(?:property|parameter|argument|field) {_NAME} is (?:not (?:supported|allowed)|unsupported)",
+    rf"{_NAME} (?:parameter )?(?:is|are) (?:not (?:yet )?supported|unsupported|deprecated|not allowed)",
+    r"does(?: not|n't) support (?:the )?(?:parameter )?[`']([\w.]+)[`']",
+    rf"{_NAME}: extra inputs are not permitted",
+    rf"{_NAME} (?:and {_NAME} cannot both be specified|may only be set to)",
 )
 _UNSUPPORTED_CODES = frozenset(
     {"unsupported_parameter", "unsupported_value", "unknown_parameter", "extra_forbidden"}
@@ -233,7 +235,7 @@ _ESSENTIAL = frozenset({"model", "messages", "input", "contents", "tools", "stre
 def _unsupported(fault: Fault) -> str:
     """The request parameter the vendor calls unknown or unsupported, "" when it says no such thing."""
     for pattern in _UNSUPPORTED:
-        if found := pattern.search(fault.message):
+        if found := re.search(pattern, fault.message, re.I):
             name = [n for n in found.groups() if n][-1].rstrip(".")
             quoted = found.group(0)[found.group(0).find(name) - 1] in "`'\""
             # A bare word is a parameter only if it looks like one: "images are not supported" names none.
@@ -266,7 +268,8 @@ def make_error(
     effective = status if status >= 400 else fault.status or status
     chosen = kind or _kind(effective, fault, headers)
     message = fault.message or f"the provider answered with status {status} and no explanation"
-    wait = retry_after(headers, message if issubclass(chosen, RateLimitError | OverloadedError) else "")
+    told = {**fault.headers, **headers}
+    wait = retry_after(told, message if issubclass(chosen, RateLimitError | OverloadedError) else "")
     hint = _HINTS.get(chosen, "")
     if chosen is BadRequestError and effective in (404, 405):
         hint = "nothing answers at this path: check the provider's base_url"
