@@ -15,6 +15,7 @@ from electrictown.llm.messages import (
     Json,
     Message,
     Reasoning,
+    Text,
     ToolCall,
     ToolResult,
 )
@@ -108,11 +109,14 @@ def _body(request: ChatRequest, *, stream: bool) -> dict[str, Json]:
 
 
 def _messages(messages: tuple[Message, ...]) -> list[dict[str, Json]]:
-    last_user = max((i for i, m in enumerate(messages) if m.role == "user"), default=-1)
+    last_user = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].role == "user"), -1)
     sent: list[dict[str, Json]] = []
     for number, message in enumerate(messages):
         if message.role == "assistant":
             sent.append(_assistant(message, in_turn=number > last_user))
+            continue
+        if message.role != "tool" and len(message.parts) == 1 and type(part := message.parts[0]) is Text:
+            sent.append({"role": message.role, "content": part.text})  # nearly every one
             continue
         results = [p for p in message.parts if isinstance(p, ToolResult)]
         sent += [{"role": "tool", "tool_call_id": _id(r.call_id, r.name), "content": r.text} for r in results]
