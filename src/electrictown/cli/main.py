@@ -19,7 +19,7 @@ def main() -> None:
         return
     # Imports make thousands of objects that live as long as the program: looking for rubbish among
     # them costs a tenth of the start.
-    gc.set_threshold(50_000)
+    gc.set_threshold(100_000)
     from electrictown.cli.app import app
 
     sys.exit(app(arguments))
