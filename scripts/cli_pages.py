@@ -22,7 +22,7 @@ _HEAD = """\
 <!-- Made from the help of every command by `python -m scripts.cli_pages`. -->
 
 Every page below is what `et COMMAND --help` prints. Results go to stdout, everything else to stderr. The Go
-original's flags work too, with one dash (`-role mayor`) where a command takes a configuration; see
+original's flags work too, also with one dash (`et run -role mayor`); see
 [migrating-from-go.md](migrating-from-go.md).
 """
 

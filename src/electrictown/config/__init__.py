@@ -7,7 +7,7 @@
     schema      the models, and so the documentation
     load        the way through all of them
 
-pydantic and PyYAML are imported here and nowhere else: import this package only where it is used.
+pydantic is imported here and nowhere else, and takes its time: import this package only where it is used.
 """
 
 from electrictown.config.load import find_config, load_config, load_env_file, parse_config

@@ -20,7 +20,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     """How a run is run: which phases, how strict, how long.
 
     `retries` is how often a worker is asked again when its text does not pass the witness, `timeout`
-    the whole run's seconds (None: no limit). `plan` was made before and is not paid for again.
+    the whole run's seconds (None: no limit). Files go to `output_dir` (None: there are none). `plan` was
+    made before and is not paid for again; with `dry_run` nothing but the plan is made.
     """
 
     brief: bool = True

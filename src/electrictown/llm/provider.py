@@ -44,7 +44,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     """What a provider is made from: one entry of `providers:`.
 
     `api_key_source` names where the key came from ("$OPENAI_API_KEY"), for hints; never its value.
-    `models` maps model ids to facts the configuration gives about them (context windows, num_ctx).
+    `num_ctx` is the context window in tokens that a host is asked to load its models with.
     `extra` holds the entry's keys that only this type understands, such as `script` of `scripted`.
     `folder` is the folder of the configuration file: relative paths in `extra` start there.
     """
