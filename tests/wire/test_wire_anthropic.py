@@ -722,7 +722,7 @@ def test_a_full_window_is_an_overflow_without_content_and_a_length_with_it() -> 
         ("pause_turn", "stop"),
         ("max_tokens", "length"),
         ("refusal", "content_filter"),
-        ("something_new", ""),
+        ("something_new", "stop"),
     ],
 )
 def test_finish_reasons(word: str, finish: str) -> None:

@@ -304,7 +304,7 @@ def test_arguments_are_json_text(arguments: object, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("word", "finish"),
-    [("stop", "stop"), ("length", "length"), ("load", "stop"), ("odd", ""), (None, "stop")],
+    [("stop", "stop"), ("length", "length"), ("load", "stop"), ("odd", "stop"), (None, "stop")],
 )
 def test_finish_reasons(word: str | None, finish: str) -> None:
     response = reply(WIRE, lines(_line("x"), {**DONE, "done_reason": word}))

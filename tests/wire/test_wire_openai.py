@@ -709,12 +709,15 @@ def test_models_and_their_windows() -> None:
         Model("vllm", context_window=12),
         Model("llama.cpp", context_window=13),
         Model("mistral", context_window=14),
-        Model("odd", context_window=15),
+        Model("odd", context_window=15, owner="7"),
     ]
 
 
 def test_a_bare_list_of_models() -> None:
-    assert WIRE.decode_models(b'[{"id": "a"}, {"id": "b", "name": 7}]').models == [Model("a"), Model("b")]
+    assert WIRE.decode_models(b'[{"id": "a"}, {"id": "b", "name": 7}]').models == [
+        Model("a"),
+        Model("b", name="7"),
+    ]
 
 
 @pytest.mark.parametrize("body", [b"{}", b"x", b"7", b""])

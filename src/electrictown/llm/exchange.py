@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import reduce
 from importlib import import_module
 from typing import Any, cast
 
 from electrictown.errors import BadReplyError, ElectrictownError, IncompleteReplyError, UsageError
 from electrictown.llm.framing import NdjsonSplitter, SseSplitter
-from electrictown.llm.messages import ChatResponse, Chunk, End, Json, Message, Usage
+from electrictown.llm.messages import ChatResponse, Chunk, End, Json, Message, ToolCall, Usage
 from electrictown.llm.wire.base import StreamDecoder, Wire
 from electrictown.llm.wire.common import as_int, encode_json, json_or_text
 
@@ -24,9 +25,9 @@ __all__ = ["decode_exchange"]
 def decode_exchange(record: Mapping[str, Json]) -> dict[str, Json]:
     """What our wire makes of `record`: text, reasoning, tool calls, finish reason, usage, model, error.
 
-    A stream that was cut gives what came of it, and its error. `arguments` of a tool call is the JSON
-    object where the model wrote one, else its text as it is. An endpoint that answers no chat gives
-    an error of type `UsageError`.
+    A reply that was cut or failed gives what came of it, and its error. `arguments` of a tool call is the
+    JSON object where the model wrote one, `{}` where it wrote nothing, else its text as it is. An endpoint
+    that answers no chat gives an error of type `UsageError`.
     """
     status = as_int(record.get("status")) or 200
     reply, error = _EMPTY, None
@@ -37,9 +38,7 @@ def decode_exchange(record: Mapping[str, Json]) -> dict[str, Json]:
     return {
         "text": reply.text,
         "reasoning": reply.reasoning,
-        "tool_calls": [
-            {"id": c.id, "name": c.name, "arguments": _arguments(c.arguments)} for c in reply.tool_calls
-        ],
+        "tool_calls": [{"id": c.id, "name": c.name, "arguments": _arguments(c)} for c in reply.tool_calls],
         "finish_reason": reply.finish_reason,
         "usage": _usage(reply.usage),
         "model": reply.model,
@@ -50,9 +49,14 @@ def decode_exchange(record: Mapping[str, Json]) -> dict[str, Json]:
 _EMPTY = ChatResponse(message=Message("assistant", ()))
 
 
-def _arguments(text: str) -> Json:
-    value: Json = json_or_text(text)
-    return cast(Json, value) if isinstance(value, dict) else text
+def _arguments(call: ToolCall) -> Json:
+    if not call.arguments.strip() and (call.opaque or {}).get("type") not in _IN_TEXT:
+        return {}
+    value: Json = json_or_text(call.arguments)
+    return cast(Json, value) if isinstance(value, dict) else call.arguments
+
+
+_IN_TEXT = ("custom", "custom_tool_call")  # tools that take text, not an object
 
 
 def _usage(usage: Usage | None) -> dict[str, int] | None:
@@ -140,11 +144,23 @@ def _decode(
         return _stream(wire, [encode_json(item) for item in _items(text)], [])
     value: Json = json_or_text(text)
     if isinstance(value, dict) and not (wire.framing == "ndjson" and record.get("stream")):
-        return wire.decode(body), None
+        try:
+            return wire.decode(body), None
+        except ElectrictownError as problem:
+            return _despite(wire, cast(dict[str, Json], value)), problem
     if not record.get("stream") and not _looks_streamed(body):
         return wire.decode(body), None
     splitter = NdjsonSplitter() if wire.framing == "ndjson" else SseSplitter()
     return _stream(wire, splitter.feed(body), splitter.finish())
+
+
+def _despite(wire: Wire, body: dict[str, Json]) -> ChatResponse:
+    """What a body holds that is an error all the same: half a reply, who answered, what it cost."""
+    decoder = wire.decoder()
+    event = {"type": "response.failed", "response": body} if body.get("object") == "response" else body
+    with suppress(ElectrictownError):
+        decoder.feed(encode_json(event), [])
+    return decoder.partial()
 
 
 def _items(text: str) -> list[Json]:

@@ -81,8 +81,8 @@ class SseSplitter:
             # Nearly every event is one line of data.
             if event[:6] == b"data: " and b"\n" not in event and len(event) > 6:
                 payloads.append(event[6:])
-            elif payload := _payload(event):
-                payloads.append(payload)
+            else:
+                payloads += _payloads(event)
         return payloads
 
     def finish(self) -> list[bytes]:
@@ -90,8 +90,7 @@ class SseSplitter:
         rest = b"".join(self._pieces)
         self._pieces = []
         self._size = 0
-        payload = _payload(rest)
-        return [payload] if payload else []
+        return _payloads(rest)
 
     def _plain_lines(self, data: bytes) -> bytes:
         """`data` with every line ending as `\\n`."""
@@ -103,13 +102,16 @@ class SseSplitter:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def _payload(event: bytes) -> bytes:
-    """The data lines of `event`, joined by newlines."""
+def _payloads(event: bytes) -> list[bytes]:
+    """The data lines of `event`, joined by newlines; each for itself where blank lines were forgotten."""
     data: list[bytes] = []
     for line in event.removeprefix(_BOM).split(b"\n"):
         if line[:5] == b"data:":
             data.append(line[6:] if line[5:6] == b" " else line[5:])
-    return data[0] if len(data) == 1 else b"\n".join(data)
+    if len(data) > 1 and all(line[:1] + line[-1:] in (b"{}", b"[]") for line in data):
+        return data
+    payload = b"\n".join(data)
+    return [payload] if payload else []
 
 
 class NdjsonSplitter:

@@ -225,6 +225,9 @@ class HttpProvider:
     async def _refusal(self, answer: Answer) -> ProviderError:
         """The error that an answer with a bad status means."""
         headers = answer.headers
+        from email.utils import formatdate
+
+        headers.setdefault("date", formatdate(usegmt=True))  # wires have no clock
         try:
             body = await answer.read_all(_ERROR_BODY)
         except ProviderError:

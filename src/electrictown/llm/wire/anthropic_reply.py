@@ -25,7 +25,7 @@ from electrictown.llm.wire.faults import Fault, fault_of
 from electrictown.llm.wire.parts import as_object
 from electrictown.llm.wire.verdict import make_error
 
-__all__ = ["REPLY_TOOL", "Facts", "decode_message", "parts_of", "typed_error"]
+__all__ = ["REPLY_TOOL", "Facts", "block_kind", "decode_message", "parts_of", "typed_error"]
 
 REPLY_TOOL = "give_structured_reply"
 """The tool a model must call where a schema cannot be asked for otherwise; its input is the reply's text."""
@@ -119,7 +119,7 @@ class Facts:
         """The reply of `parts`."""
         if self.container:
             parts.append(Opaque({"container": self.container}))
-        finish = _FINISH.get(self.stop, "")
+        finish: FinishReason = _FINISH.get(self.stop, "stop") if self.stop else ""
         called = any(isinstance(p, ToolCall) for p in parts)
         if called and finish == "stop":
             finish = "tool_calls"
@@ -169,10 +169,11 @@ def decode_message(body: bytes, origin: str) -> ChatResponse:
     answer = as_object(parse_json(body))
     if answer.get("error") or answer.get("type") == "error":
         raise typed_error(fault_of(answer))
-    if not isinstance(answer.get("content"), list):
+    content = answer.get("content")
+    if not isinstance(content, list | str):
         raise BadReplyError(f"this is no message: {excerpt(body)}")
-    parts: list[Part] = []
-    for raw in _decode_whole(body).content:
+    parts: list[Part] = [Text(content)] if content and isinstance(content, str) else []
+    for raw in _decode_whole(body).content if isinstance(content, list) else ():
         block = as_object(parse_json(bytes(raw)))
         arguments = bytes(_decode_input(raw).input).decode() if "input" in block else ""
         parts.extend(parts_of(block, arguments))
@@ -183,9 +184,19 @@ def decode_message(body: bytes, origin: str) -> ChatResponse:
     return facts.response(parts, origin)
 
 
+def block_kind(block: dict[str, Json]) -> str:
+    """The type of a block or of a delta; where a server gave none, the one its fields show."""
+    kind = block.get("type")
+    if kind and isinstance(kind, str):
+        return kind
+    if "name" in block and "input" in block:
+        return "tool_use"
+    return next((key for key in ("text", "thinking") if key in block), "")
+
+
 def parts_of(block: dict[str, Json], arguments: str) -> list[Part]:
     """A block as a part of ours; what we have no field for stays in `opaque`. Empty text is no part."""
-    kind = block.get("type")
+    kind = block_kind(block)
     if kind == "text":
         text = as_text(block.get("text"))
         return [Text(text, _rest(block, "text"))] if text else []

@@ -24,7 +24,7 @@ from electrictown.llm.messages import (
     ToolCallDelta,
     Usage,
 )
-from electrictown.llm.wire.anthropic_reply import REPLY_TOOL, Facts, parts_of, typed_error
+from electrictown.llm.wire.anthropic_reply import REPLY_TOOL, Facts, block_kind, parts_of, typed_error
 from electrictown.llm.wire.common import as_int, as_text, excerpt, parse_json
 from electrictown.llm.wire.faults import fault_of
 from electrictown.llm.wire.parts import as_object, as_objects
@@ -60,9 +60,9 @@ class _Block:
 
     def part(self) -> list[Part]:
         data, text = self.data, "".join(self.pieces)
-        kind = data.get("type")
+        kind = block_kind(data)
         if kind in ("text", "thinking"):
-            return parts_of({**data, str(kind): text}, "")
+            return parts_of({**data, kind: text}, "")
         given = data.get("input")
         if kind == "tool_use":
             return parts_of(data, text or (as_text(given) if given else "{}"))
@@ -133,6 +133,8 @@ class AnthropicDecoder:
             self._delta(as_int(event.get("index")), as_object(event.get("delta")), out)
         elif kind == "content_block_start":
             self._start_block(as_int(event.get("index")), as_object(event.get("content_block")), out)
+        elif kind == "content_block_stop":
+            self._stop_block(self._blocks.get(as_int(event.get("index"))), out)
         elif kind == "message_start":
             self._start(as_object(event.get("message")), out)
         elif kind == "message_delta":
@@ -158,7 +160,7 @@ class AnthropicDecoder:
             self._start_block(number, block, out)
 
     def _start_block(self, index: int, data: dict[str, Json], out: list[Chunk]) -> None:
-        kind = data.get("type")
+        kind = block_kind(data)
         called = kind == "tool_use" and data.get("name") != REPLY_TOOL
         block = self._blocks[index] = _Block(data, self._calls if called else -1)
         if called:
@@ -170,11 +172,21 @@ class AnthropicDecoder:
         elif kind == "thinking":
             _add(block, as_text(data.get("thinking")), out, ReasoningDelta)
 
+    @staticmethod
+    def _stop_block(block: _Block | None, out: list[Chunk]) -> None:
+        """A call whose arguments stood in the block's start, and in no delta, gives them now."""
+        if block is not None and block.call >= 0 and not block.pieces and (given := block.data.get("input")):
+            block.pieces.append(as_text(given))
+            out.append(ToolCallDelta(block.call, arguments=block.pieces[0]))
+
     def _delta(self, index: int, delta: dict[str, Json], out: list[Chunk]) -> None:
         kind = delta.get("type")
+        if not isinstance(kind, str):  # the field that it brings says what it is
+            kind = next((f"{key}_delta" for key in ("text", "thinking", "signature") if key in delta), "")
+            kind = "input_json_delta" if "partial_json" in delta else kind
         block = self._blocks.get(index)
         if block is None:  # some servers begin with the first delta
-            implied = {"thinking_delta": "thinking", "signature_delta": "thinking"}.get(str(kind), "text")
+            implied = {"thinking_delta": "thinking", "signature_delta": "thinking"}.get(kind, "text")
             self._start_block(index, {"type": implied}, out)
             block = self._blocks[index]
         if kind == "text_delta":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +16,9 @@ from msgspec import Struct
 from electrictown.errors import BadReplyError, IncompleteReplyError
 from electrictown.llm.messages import Json, Usage
 from electrictown.redact import mask
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = [
     "as_int",
@@ -107,9 +110,21 @@ def _read_as(kind: object, value: Json) -> Json:
             if isinstance(choice, type) and issubclass(choice, Struct) and isinstance(value, dict):
                 return read_leniently(choice, value)
             if get_origin(choice) is list and isinstance(value, list):
-                (item,) = get_args(choice)
-                return [_read_as(item | None, one) for one in cast(list[Json], value)]
+                return _read_items(get_args(choice)[0], cast(list[Json], value))
+            if choice is str and type(value) is int:  # ids that are numbers
+                return str(value)
         raise
+
+
+def _read_items(kind: type, values: list[Json]) -> list[Json]:
+    """The items of a list that can be read as `kind`; one bad item does not spoil the others."""
+    items: list[Json] = []
+    for value in values:
+        try:
+            items.append(_read_as(kind | None, value))
+        except (msgspec.ValidationError, BadReplyError):
+            continue
+    return [item for item in items if item is not None]
 
 
 def excerpt(body: bytes | str, limit: int = 200) -> str:
@@ -186,11 +201,12 @@ def _per_second(word: str) -> float:
     return _PER_SECOND.get(word[:2], _PER_SECOND[word[0]])
 
 
-def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
+def retry_after(headers: Mapping[str, str], message: str = "", *, busy: bool = False) -> float | None:
     """How many seconds the vendor asks to wait, None where it does not say.
 
-    In this order: `retry-after-ms`, `retry-after` (seconds or an HTTP date), the reset of whichever
+    In this order: `retry-after-ms`, `retry-after` (seconds or a date), the reset of whichever
     `x-ratelimit-*` allowance is used up, and a sentence like "try again in 174ms" in `message`.
+    `busy`: an allowance must be used up, so one that tells only its reset is.
     """
     if (ms := seconds(headers.get("retry-after-ms", ""))) is not None:
         return ms / 1000
@@ -198,28 +214,28 @@ def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
         plain = seconds(value) if value[0].isdigit() else None
         if plain is not None:
             return plain
-        if (moment := _http_date(value)) is not None:
-            return max(0.0, moment - _now(headers))
-    if (reset := _allowance_reset(headers)) is not None:
+        if (moment := _http_date(value) or _iso_date(value)) is not None:
+            return _until(moment, headers)
+    if (reset := _allowance_reset(headers, busy=busy)) is not None:
         return reset
     said = _TRY_AGAIN.search(message)
     return seconds(said.group(1)) if said else None
 
 
-def _allowance_reset(headers: Mapping[str, str]) -> float | None:
+def _allowance_reset(headers: Mapping[str, str], *, busy: bool) -> float | None:
     waits: list[float] = []
     for name, value in headers.items():
         if "ratelimit" not in name or "reset" not in name:
             continue
-        left = headers.get(name.replace("reset", "remaining"), "")
+        left = headers.get(name.replace("reset", "remaining"), "0" if busy else "")
         if seconds(left) != 0:
             continue
         wait = seconds(value) if "T" not in value else None
         if wait is None:
             moment = _iso_date(value)
-            wait = None if moment is None else max(0.0, moment - _now(headers))
+            wait = None if moment is None else _until(moment, headers)
         elif wait > _EPOCH:  # a moment, in seconds or (OpenRouter) in milliseconds
-            wait = max(0.0, (wait / 1000 if wait > _EPOCH * 100 else wait) - _now(headers))
+            wait = _until(wait / 1000 if wait > _EPOCH * 100 else wait, headers)
         if wait is not None:
             waits.append(wait)
     return max(waits, default=None)
@@ -229,7 +245,7 @@ def _http_date(value: str) -> float | None:
     from email.utils import parsedate_to_datetime
 
     try:
-        return parsedate_to_datetime(value).timestamp()
+        return _timestamp(parsedate_to_datetime(value))
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -238,15 +254,21 @@ def _iso_date(value: str) -> float | None:
     from datetime import datetime
 
     try:
-        return datetime.fromisoformat(value).timestamp()
+        return _timestamp(datetime.fromisoformat(value.strip()))
     except (ValueError, OverflowError):
         return None
 
 
-def _now(headers: Mapping[str, str]) -> float:
-    # The vendor's own clock where it tells it: ours may be wrong, and a recorded exchange stays true.
-    if (told := _http_date(headers.get("date", ""))) is not None:
-        return told
-    from time import time
+def _timestamp(moment: datetime) -> float:
+    from datetime import UTC
 
-    return time()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _until(moment: float, headers: Mapping[str, str]) -> float | None:
+    """Seconds until `moment` by the `date` of the answer: the vendor's clock, or our endpoint's.
+
+    A wire has no clock of its own: ours may differ from the vendor's, and a recorded exchange stays true.
+    """
+    now = _http_date(headers.get("date", ""))
+    return None if now is None else max(0.0, moment - now)

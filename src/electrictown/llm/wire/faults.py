@@ -6,9 +6,10 @@ import re
 from typing import cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from electrictown.llm.messages import Json
-from electrictown.llm.wire.common import as_int, json_or_text, seconds
+from electrictown.llm.wire.common import as_int, excerpt, json_or_text, seconds
 
 __all__ = ["Fault", "fault_of", "read_fault"]
 
@@ -19,7 +20,7 @@ class Fault(Struct, frozen=True):
     `codes` are all its machine-readable words (code, type, status, reason), lower case, outermost
     first; `code` is the first of them as the vendor wrote it. `param` is the vendor's own, or the place
     a validator names. `status` is an HTTP status named inside the body (0: none). `retry_after` comes
-    from a google.rpc.RetryInfo.
+    from a google.rpc.RetryInfo, `headers` are those an upstream sent (OpenRouter), in lower case.
     """
 
     message: str = ""
@@ -29,6 +30,7 @@ class Fault(Struct, frozen=True):
     status: int = 0
     request_id: str = ""
     retry_after: float | None = None
+    headers: dict[str, str] = {}
 
 
 def read_fault(body: bytes) -> Fault:
@@ -38,7 +40,9 @@ def read_fault(body: bytes) -> Fault:
     if isinstance(value, str) and (framed := _EVENT.search(text)):
         # A stream that fails at once may frame its error as an event in spite of the status.
         value = json_or_text(framed.group(1))
-    return fault_of(value)
+    fault = fault_of(value)
+    # Words of no known shape are better than none.
+    return fault if fault.message or not value else replace(fault, message=excerpt(text))
 
 
 _EVENT = re.compile(r"^data:[ ]?(\{.*\})\s*$", re.M)
@@ -59,12 +63,16 @@ def fault_of(value: Json) -> Fault:
         status=reader.status,
         request_id=reader.request_id,
         retry_after=reader.retry_after,
+        headers=reader.headers,
     )
 
 
 # Read in this order: the message of a level stands before what is nested below it.
-_TEXTS = ("message", "msg", "title", "error", "errors", "detail", "details", "response", "raw", "metadata")
-_WORDS = ("code", "type", "status", "status_code", "reason", "error_type")
+_TEXTS = (
+    *("message", "Message", "msg", "title", "error", "errors", "error_message", "errorMessage", "detail"),
+    *("details", "response", "raw", "metadata", "base_resp", "status_msg"),
+)
+_WORDS = ("code", "type", "__type", "status", "status_code", "reason", "error_type", "error_code")
 _DEPTH = 8
 
 
@@ -78,6 +86,7 @@ class _Reader:
         self.status = 0
         self.request_id = ""
         self.retry_after: float | None = None
+        self.headers: dict[str, str] = {}
 
     def read(self, value: Json, depth: int) -> None:
         if depth > _DEPTH:
@@ -107,6 +116,9 @@ class _Reader:
         self.request_id = self.request_id or _string(found.get("request_id"))
         if _string(found.get("@type")).endswith("google.rpc.RetryInfo"):
             self.retry_after = seconds(_string(found.get("retryDelay")))
+        if isinstance(headers := found.get("headers"), dict):
+            told = cast(dict[str, Json], headers).items()
+            self.headers |= {name.lower(): v for name, v in told if isinstance(v, str)}
         if found.get("flagged_input"):  # OpenRouter's moderation
             self.words.append("content_filter")
         if isinstance(found.get("loc"), list):

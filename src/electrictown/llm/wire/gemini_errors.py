@@ -54,7 +54,8 @@ def _kind(status: int, fault: Fault, value: Json) -> type[ProviderError] | None:
         quotas = _quotas(value)
         if any("PerDay" in q for q in quotas) or re.search(r"limit: 0\b|prepa\w+ credits|depleted", text):
             return QuotaError
-        return RateLimitError if quotas or fault.retry_after is not None else None
+        told = quotas or fault.retry_after is not None or "please retry in" in text
+        return RateLimitError if told else None
     if status == 400 and re.search(
         r"api key (?:not valid|expired|not found)|location is not supported", text
     ):

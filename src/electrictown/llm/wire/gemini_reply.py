@@ -104,6 +104,9 @@ def decode_reply(body: bytes, origin: str) -> ChatResponse:
             decoder.take(chunk, out)
     else:
         reply = as_object(found)
+        candidates = as_objects(reply.get("candidates"))
+        if candidates and all(c.get("index") for c in candidates):
+            candidates[0]["index"] = 0  # the only one, however it is numbered
         decoder.take(reply, out)
         if not reply.get("candidates"):
             raise BadReplyError(f"this is no reply: {excerpt(body)}")
@@ -210,14 +213,16 @@ class GeminiDecoder:
         self._reply_model = as_text(chunk.get("modelVersion")) or self._reply_model
         if tokens := as_object(chunk.get("usageMetadata")):
             self._count(tokens)
-        if blocked := as_text(as_object(chunk.get("promptFeedback")).get("blockReason")):
-            said = as_text(as_object(chunk.get("promptFeedback")).get("blockReasonMessage"))
+        feedback = as_object(chunk.get("promptFeedback"))
+        blocked = as_text(feedback.get("blockReason"))
+        if blocked and blocked != "BLOCK_REASON_UNSPECIFIED":
+            said = as_text(feedback.get("blockReasonMessage"))
             raise RefusedError(
                 f"the prompt was blocked: {blocked}" + (f": {said}" if said else ""),
                 status=200,
                 code=blocked,
             )
-        candidates = [c for c in as_objects(chunk.get("candidates")) if not c.get("index")]
+        candidates = [c for c in as_objects(chunk.get("candidates")) if not as_int(c.get("index"))]
         candidate = candidates[0] if candidates else {}
         for part in as_objects(as_object(candidate.get("content")).get("parts")):
             self._part(part, out)

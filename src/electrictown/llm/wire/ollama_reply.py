@@ -164,7 +164,7 @@ class OllamaDecoder:
             parts.append(Text("".join(self._text)))
         parts.extend(self._calls)
         stopped = as_text(self._last.get("done_reason"))
-        finish: FinishReason = _FINISH.get(stopped, "") if self._last else ""
+        finish: FinishReason = _FINISH.get(stopped, "stop") if self._last else ""
         if finish == "stop" and self._calls:
             finish = "tool_calls"
         usage = self.usage

@@ -18,6 +18,7 @@ from electrictown.llm.wire.verdict import make_error
 
 __all__ = [
     "OpenAIUsage",
+    "counts_anything",
     "decode_models",
     "finish_reason",
     "http_error",
@@ -30,7 +31,9 @@ __all__ = [
 
 class _Details(Struct, gc=False):
     cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
+    cache_write_tokens: int | None = None  # OpenAI, OpenRouter
+    cache_creation_tokens: int | None = None  # LiteLLM
+    cache_creation_input_tokens: int | None = None  # DashScope
     reasoning_tokens: int | None = None
 
 
@@ -49,6 +52,8 @@ class OpenAIUsage(Struct):
     prompt_cache_hit_tokens: int | None = None  # DeepSeek
     num_cached_tokens: int | None = None  # Mistral
     cached_tokens: int | None = None  # Together, Moonshot
+    cache_read_input_tokens: int | None = None  # LiteLLM
+    cache_creation_input_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost: Json = None  # OpenRouter: US dollars; Perplexity: an object
     is_byok: bool | None = None
@@ -60,7 +65,7 @@ _NO_DETAILS = _Details()
 
 def read_usage(found: OpenAIUsage | None) -> Usage | None:
     """Usage in our disjoint buckets: the vendor's prompt count includes what its cache gave or took."""
-    if found is None or (found.prompt_tokens is None and found.input_tokens is None):
+    if found is None or not counts_anything(found):
         return None
     into = found.prompt_tokens_details or found.input_tokens_details or _NO_DETAILS
     out = found.completion_tokens_details or found.output_tokens_details or _NO_DETAILS
@@ -77,11 +82,22 @@ def read_usage(found: OpenAIUsage | None) -> Usage | None:
         or found.prompt_cache_hit_tokens
         or found.num_cached_tokens
         or found.cached_tokens
+        or found.cache_read_input_tokens
         or 0,
-        cache_write=into.cache_write_tokens or 0,
+        cache_write=into.cache_write_tokens
+        or into.cache_creation_tokens
+        or into.cache_creation_input_tokens
+        or found.cache_creation_input_tokens
+        or 0,
         reasoning=reasoning,
         cost_usd=_cost(found),
     )
+
+
+def counts_anything(found: OpenAIUsage) -> bool:
+    """Whether a usage object holds a count at all: some servers send an empty one in every chunk."""
+    told = (found.prompt_tokens, found.input_tokens, found.completion_tokens, found.output_tokens)
+    return any(count is not None for count in told)
 
 
 def _cost(found: OpenAIUsage) -> float | None:

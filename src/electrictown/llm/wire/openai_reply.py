@@ -30,7 +30,7 @@ from electrictown.llm.messages import (
 )
 from electrictown.llm.wire.common import as_text, excerpt, json_or_text, parse_json, read_struct
 from electrictown.llm.wire.faults import fault_of
-from electrictown.llm.wire.openai_common import OpenAIUsage, finish_reason, read_usage
+from electrictown.llm.wire.openai_common import OpenAIUsage, counts_anything, finish_reason, read_usage
 from electrictown.llm.wire.verdict import make_error
 
 __all__ = ["ChatStream", "decode_body"]
@@ -46,9 +46,15 @@ def decode_body(body: bytes, origin: str) -> ChatResponse:
     """
     if not body.strip():
         raise IncompleteReplyError("the reply is empty")
+    found = read_struct(_decode_first, _First, body)
+    if found.choices and all(choice.index for choice in found.choices):
+        found.choices[0].index = 0  # a server that counts from one
     reply = _Reply(origin)
-    reply.take(read_struct(_decode_first, _First, body), [], body)
+    reply.take(found, [], body)
     if not reply.begun:
+        fault = fault_of(parse_json(body))  # a refusal of a server's own making, with a good status
+        if fault.message and not found.choices:
+            raise make_error(200, {}, fault)
         raise BadReplyError(f"the reply holds no choices: {excerpt(body)}")
     return reply.response()
 
@@ -70,7 +76,7 @@ class _ToolCall(Struct, gc=False):
 class _Message(Struct, gc=False):
     """A whole message or a delta of one: the same fields."""
 
-    content: str | list[Json] | None = None
+    content: Json = None  # text; a list of blocks, or one block
     reasoning_content: str | None = None  # DeepSeek, z.ai, Moonshot
     reasoning: str | None = None  # Groq, OpenRouter, Cerebras, vLLM
     reasoning_details: list[Json] | None = None  # OpenRouter
@@ -92,6 +98,7 @@ class _Choice(Struct, gc=False):
 
 class _Groq(Struct, gc=False):
     usage: OpenAIUsage | None = None
+    error: Json = None
 
 
 class _Chunk(Struct, gc=False):
@@ -169,6 +176,7 @@ class ChatStream:
             if not self._reply.begun:
                 raise IncompleteReplyError("the stream ended before it began")
             self._ended = True
+            self._named = False  # what follows is none of ours
             out.append(End(self._reply.response()))
             return
         first: _First = read_struct(_decode_first, _First, payload)
@@ -265,18 +273,18 @@ class _Reply:
         if isinstance(chunk, _First):
             self.id = self.id or chunk.id or ""
             self.model = self.model or chunk.model or ""
-        if chunk.usage is not None:
-            self.usage = chunk.usage
-        elif chunk.x_groq is not None and chunk.x_groq.usage is not None:
-            self.usage = chunk.x_groq.usage
-        fault = chunk.error
-        for choice in chunk.choices or ():
-            if choice.index:
+        groq = chunk.x_groq or _NO_GROQ
+        usage = chunk.usage or groq.usage
+        if usage is not None and (self.usage is None or counts_anything(usage)):
+            self.usage = usage
+        fault = chunk.error or groq.error
+        for position, choice in enumerate(chunk.choices or ()):
+            if choice.index or (position and choice.index is None):
                 continue  # we ask for one choice; a server that gives more is not listened to
             self.begun = True
             message = choice.delta or choice.message
             if message is not None:
-                self._message(message, out)
+                self._message(message, out, whole=choice.delta is None)
             if choice.finish_reason:
                 self.stopped = choice.finish_reason
             fault = fault or choice.error
@@ -285,7 +293,7 @@ class _Reply:
         if not chunk.choices and (chunk.message or chunk.detail):
             raise make_error(200, {}, fault_of(parse_json(payload)))
 
-    def _message(self, message: _Message, out: list[Chunk]) -> None:
+    def _message(self, message: _Message, out: list[Chunk], *, whole: bool) -> None:
         reasoning = message.reasoning_content or message.reasoning
         if reasoning:
             self._reasoning_field = "reasoning_content" if message.reasoning_content else "reasoning"
@@ -295,17 +303,19 @@ class _Reply:
         if reasoning:
             self._reasonings.append(reasoning)
             out.append(ReasoningDelta(reasoning))
-        if isinstance(message.content, list):
-            self._take_blocks(message.content, out)
-        elif message.content:
-            self._take_text(message.content, out)
+        content = message.content
+        if isinstance(content, list | dict):
+            self._take_blocks(cast(list[Json], content) if isinstance(content, list) else [content], out)
+        elif content:
+            self._take_text(as_text(content), out)
         if message.refusal:
             self._refused = True
             self._take_text(message.refusal, out)
         for call in message.tool_calls or ():
-            self._take_call(call, out)
+            self._take_call(call, out, whole=whole)
         if message.function_call is not None:  # the form before tools; there is one call at most
-            self._take_call(_ToolCall(index=0, type="function_call", function=message.function_call), out)
+            piece = _ToolCall(index=0, type="function_call", function=message.function_call)
+            self._take_call(piece, out, whole=whole)
         for name in ("annotations", "executed_tools"):
             if extra := cast(list[Json] | None, getattr(message, name)):
                 self._extras.setdefault(name, []).extend(extra)
@@ -356,11 +366,12 @@ class _Reply:
                     last[key] = value
         return "".join(new)
 
-    def _take_call(self, piece: _ToolCall, out: list[Chunk]) -> None:
+    def _take_call(self, piece: _ToolCall, out: list[Chunk], *, whole: bool) -> None:
         function = piece.function or piece.custom or _Function()
         name = function.name or ""
         arguments = function.input if piece.custom is not None else as_text(function.arguments)
-        call = self._call_of(piece, name)
+        # In a whole message every entry is a call, even if servers repeat an id.
+        call = None if whole else self._call_of(piece, name, arguments or "")
         if call is None:
             call = _Call(len(self._calls), "custom" if piece.custom is not None else piece.type or "")
             self._calls.append(call)
@@ -374,7 +385,7 @@ class _Reply:
         if new_id or new_name or arguments:
             out.append(ToolCallDelta(call.number, new_id, new_name, arguments or ""))
 
-    def _call_of(self, piece: _ToolCall, name: str) -> _Call | None:
+    def _call_of(self, piece: _ToolCall, name: str, arguments: str) -> _Call | None:
         """The call that `piece` continues, None when it starts a new one."""
         if piece.index is not None:
             call = self._slots.get(piece.index)
@@ -385,10 +396,11 @@ class _Reply:
         if call is None:
             return None
         if piece.id and call.id:
-            return call if piece.id == call.id else None
-        # Without an id a name starts a new call where the one before is whole: servers that send all
-        # their calls at index 0, or without one. A name that is merely repeated continues.
-        return None if name and not piece.id and _whole(call.arguments) else call
+            if piece.id == call.id:
+                return call
+            # A new id is a new call, but for servers that make up an id for every piece of one.
+            return None if name or _whole(call.arguments) else call
+        return None if not piece.id and _begins(call, piece, name, arguments) else call
 
     def response(self) -> ChatResponse:
         """The reply as it is now."""
@@ -420,6 +432,7 @@ class _Reply:
         return {"field": self._reasoning_field}
 
 
+_NO_GROQ = _Groq()
 _OTHER_KINDS = frozenset({"custom", "function_call"})
 
 
@@ -434,6 +447,18 @@ def _text_of(value: Json) -> str:
 
 def _differs(one: dict[str, Json], other: dict[str, Json]) -> bool:
     return any(one.get(key) != other.get(key) for key in ("type", "index"))
+
+
+def _begins(last: _Call, piece: _ToolCall, name: str, arguments: str) -> bool:
+    """Whether a piece without an id begins a new call, by its name.
+
+    It does where the call before is whole: of servers that send all their calls at index 0, or without an
+    index. A name that is merely repeated continues.
+    """
+    if not name or not last.name:
+        return False
+    another = name != last.name
+    return bool(arguments or another) if _whole(last.arguments) else another and piece.index is None
 
 
 def _whole(arguments: str) -> bool:

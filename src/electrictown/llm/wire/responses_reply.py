@@ -31,9 +31,10 @@ from electrictown.llm.messages import (
     ToolCallDelta,
     Usage,
 )
-from electrictown.llm.wire.common import as_text, excerpt, parse_json, read_struct
+from electrictown.llm.wire.common import as_int, as_text, excerpt, parse_json, read_struct
 from electrictown.llm.wire.faults import fault_of
 from electrictown.llm.wire.openai_common import OpenAIUsage, finish_reason, read_usage
+from electrictown.llm.wire.parts import as_list, as_object, as_objects
 from electrictown.llm.wire.verdict import make_error
 
 __all__ = ["ResponsesStream", "decode_response"]
@@ -113,15 +114,23 @@ def _failure(error: Json) -> ProviderError:
 
 
 def _items(output: Sequence[Json]) -> list[Item]:
-    return [cast(Item, item) for item in output if isinstance(item, dict)]
+    return [_typed(item) for item in as_objects(list(output))]
+
+
+def _typed(item: Item) -> Item:
+    """`item` with the type that its fields show, where a server gave none."""
+    if item.get("type") and isinstance(item["type"], str):
+        return item
+    kinds = {"arguments": "function_call", "summary": "reasoning", "content": "message"}
+    kind = next((kind for key, kind in kinds.items() if key in item), None)
+    return {**item, "type": kind} if kind else item
 
 
 def _texts(blocks: Json) -> str:
     """The text of a list of content or summary blocks, refusals included."""
     if isinstance(blocks, str):
         return blocks
-    found = [cast(Item, b) for b in cast(list[Json], blocks or ()) if isinstance(b, dict)]
-    return "".join(as_text(b.get("text") or b.get("refusal")) for b in found)
+    return "".join(as_text(b.get("text") or b.get("refusal")) for b in as_objects(blocks))
 
 
 def _thought(item: Item) -> str:
@@ -146,9 +155,8 @@ def _is_call(item: Item) -> bool:
 
 def _part(item: Item) -> Part:
     kind = item.get("type")
-    if kind == "message" and item.get("role") in (None, "assistant"):
-        blocks = [cast(Item, b) for b in cast(list[Json], item.get("content") or ()) if isinstance(b, dict)]
-        notes = [note for b in blocks for note in cast(list[Json], b.get("annotations") or ())]
+    if kind == "message" and item.get("role") not in ("user", "system", "developer"):
+        notes = [note for b in as_objects(item.get("content")) for note in as_list(b.get("annotations"))]
         extra: Item = {"annotations": notes} if notes else {}
         if item.get("phase"):
             extra["phase"] = item["phase"]
@@ -167,10 +175,8 @@ def _part(item: Item) -> Part:
 
 
 def _refused(items: list[Item]) -> bool:
-    blocks = (
-        b for i in items if i.get("type") == "message" for b in cast(list[Json], i.get("content") or ())
-    )
-    return any(isinstance(b, dict) and cast(Item, b).get("type") == "refusal" for b in blocks)
+    blocks = (b for i in items if i.get("type") == "message" for b in as_objects(i.get("content")))
+    return any(b.get("type") == "refusal" for b in blocks)
 
 
 def _finish(found: _Response, word: str, items: list[Item]) -> FinishReason:
@@ -264,9 +270,11 @@ class ResponsesStream:
         if delta is not None:
             self._delta(kind or "", as_text(delta), event.output_index, out)
         elif kind == "response.output_item.added" and isinstance(event.item, dict):
-            self._begin(self._grow(event.output_index), cast(Item, event.item), out)
+            self._begin(self._grow(event.output_index), _typed(cast(Item, event.item)), out)
         elif kind == "response.output_item.done" and isinstance(event.item, dict):
-            self._take_item(self._grow(event.output_index), cast(Item, event.item), out)
+            self._take_item(self._grow(event.output_index), _typed(cast(Item, event.item)), out)
+        elif kind in _WHOLES:
+            self._take_piece(kind, as_object(parse_json(payload)), out)
         elif kind in _RESPONSE_EVENTS:
             carried = read_struct(_decode_response_event, _ResponseEvent, payload)
             self._take_response(kind, carried.response or _Response(), out)
@@ -278,16 +286,33 @@ class ResponsesStream:
 
     def _delta(self, kind: str, delta: str, index: int | None, out: list[Chunk]) -> None:
         growing = self._grow(index)
-        if kind == "response.refusal.delta":
+        if kind == "response.output_text.delta":
+            growing.texts.append(delta)
+            out.append(TextDelta(delta))
+        elif kind == "response.refusal.delta":
             growing.refusals.append(delta)
             out.append(TextDelta(delta))
         elif kind in _THOUGHT_DELTAS:
             growing.thoughts.append(delta)
             out.append(ReasoningDelta(delta))
-        elif kind in ("response.function_call_arguments.delta", "response.custom_tool_call_input.delta"):
+        elif kind in _ARGUMENT_DELTAS:
             self._number(growing)
             growing.arguments.append(delta)
             out.append(ToolCallDelta(growing.number, arguments=delta))
+
+    def _take_piece(self, kind: str, event: Item, out: list[Chunk]) -> None:
+        """The end of a piece, which repeats it: from servers that send no deltas it is the first news."""
+        growing = self._grow(as_int(event.get("output_index")))
+        deltas, key = _WHOLES[kind]
+        came = (
+            growing.thoughts
+            if deltas in _THOUGHT_DELTAS
+            else growing.arguments
+            if deltas in _ARGUMENT_DELTAS
+            else [*growing.texts, *growing.refusals]
+        )
+        if not came and (piece := as_text(event.get(key))):
+            self._delta(deltas, piece, as_int(event.get("output_index")), out)
 
     def _begin(self, growing: _Growing, item: Item, out: list[Chunk]) -> None:
         """An item that is only announced: whatever it holds is told again, in deltas or when it is done."""
@@ -326,13 +351,14 @@ class ResponsesStream:
 
     def _take_response(self, kind: str, found: _Response, out: list[Chunk]) -> None:
         self._found = found
+        if kind not in _UNDER_WAY:
+            self._final = _items(found.output or ())
         if kind == "response.failed" or (kind in _TERMINAL and found.status == "failed"):
             raise _failure(found.error)
         if kind == "response.cancelled":
             raise IncompleteReplyError("the response was cancelled")
         if kind not in _TERMINAL:
             return
-        self._final = _items(found.output or ())
         self._reconcile(out)
         if found.status in (None, "in_progress"):
             found.status = kind.removeprefix("response.")
@@ -387,13 +413,8 @@ class ResponsesStream:
 
 _UNSEEN = _Growing()
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.done"})
-_RESPONSE_EVENTS = _TERMINAL | {
-    "response.created",
-    "response.queued",
-    "response.in_progress",
-    "response.failed",
-    "response.cancelled",
-}
+_UNDER_WAY = frozenset({"response.created", "response.queued", "response.in_progress"})
+_RESPONSE_EVENTS = _TERMINAL | _UNDER_WAY | {"response.failed", "response.cancelled"}
 _THOUGHT_DELTAS = frozenset(
     {
         "response.reasoning_summary_text.delta",
@@ -402,6 +423,18 @@ _THOUGHT_DELTAS = frozenset(
         "response.reasoning.delta",
     }
 )
+_ARGUMENT_DELTAS = frozenset(
+    {"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"}
+)
+# The event that ends a piece: whose deltas it repeats, and under which key.
+_WHOLES = {
+    "response.output_text.done": ("response.output_text.delta", "text"),
+    "response.refusal.done": ("response.refusal.delta", "refusal"),
+    "response.reasoning_summary_text.done": ("response.reasoning_summary_text.delta", "text"),
+    "response.reasoning_text.done": ("response.reasoning_text.delta", "text"),
+    "response.function_call_arguments.done": ("response.function_call_arguments.delta", "arguments"),
+    "response.custom_tool_call_input.done": ("response.custom_tool_call_input.delta", "input"),
+}
 
 
 def _rest(whole: str, sent: str) -> str:

@@ -39,6 +39,7 @@ _CODES: dict[str, type[ProviderError]] = {
             "context_window_exceeded",
             "model_context_window_exceeded",
             "tokens_limit_reached",  # GitHub Models
+            "model_max_prompt_tokens_exceeded",  # GitHub Copilot
             "request_too_large",
             "1261",  # z.ai
         ),
@@ -56,6 +57,8 @@ _CODES: dict[str, type[ProviderError]] = {
             "insufficient_credits",
             "payment_required",
             "arrearage",  # DashScope
+            "exceeded_current_quota_error",  # Moonshot
+            "budget_exceeded",  # LiteLLM
             *("1113", "1308", "1309", "1310"),  # z.ai: no balance, plan used up, plan expired
         ),
         QuotaError,
@@ -87,6 +90,7 @@ _CODES: dict[str, type[ProviderError]] = {
         ModelNotFoundError,
     ),
     **dict.fromkeys(("invalid_api_key", "incorrect_api_key", "api_key_invalid"), AuthError),
+    "throttlingexception": RateLimitError,  # AWS, with status 400
 }
 
 # Weaker words: they decide only where there is no status to go by (an error inside a 200 stream).
@@ -118,10 +122,11 @@ _WEAK_CODES: dict[str, type[ProviderError]] = {
 _OVERFLOW = (
     r"maximum context length|context[_ ]length[_ ]exceeded|context length (?:of only|\(\d)"
     r"|model's context length"
-    r"|(?:exceed\w*|larger than|longer than|over) (?:the |its |your )?(?:\w+ |\w+'s ){0,2}context"
+    r"|(?:exceed\w*|(?:larg|long|great)er than|over) (?:the |its |your )?(?:\w+ |\w+'s ){0,2}context"
     r"|exceed context|context (?:window|size|length|limit) (?:is )?exceed|exceed\w* max(?:imum)? context"
     r"|context (?:window )?exceeds|context[_ ]overflow|context the overflows"
     r"|prompt (?:is )?too long|input (?:is )?too long|input token length too long|prompt exceeds max"
+    r"|longer than the maximum model length|token count[^.]{0,30} exceeds the limit of"
     r"|maximum prompt length|exceeded model token limit|exceeds the maximum number of (?:input )?tokens"
     r"|reduce the length of (?:the |your )?(?:messages|prompt|input)|too large for model with \d+ maximum"
     r"|range of input length should be|`?inputs`? tokens \+ `?max_new_tokens|`?inputs`? must have less than"
@@ -130,7 +135,8 @@ _OVERFLOW = (
 )
 _SPENT = (
     r"exceeded your current quota|insufficient (?:account )?(?:balance|credits?|funds|quota)"
-    r"|credit balance is (?:too low|exhausted)|(?:out of|no|requires? more|used all available) credits"
+    r"|credit balance is (?:too low|exhausted)"
+    r"|(?:out of|no|requires? more|used all available|have any) credits"
     r"|spend(?:ing)?[ _]limit|key limit exceeded|billing (?:hard )?limit|monthly included credits"
     r"|reached (?:your|the) (?:specified )?(?:api )?usage limit"
     r"|usage limit (?:has been )?(?:reached|exceeded)"
@@ -169,7 +175,9 @@ def _kind(status: int, fault: Fault, headers: Mapping[str, str]) -> type[Provide
 
 def _by_prefix(fault: Fault) -> type[ProviderError]:
     # invalid_image_format, unsupported_image_media_type ... of a response that failed.
-    named = any(code.startswith(("invalid_", "unsupported_", "image_", "empty_image")) for code in fault.codes)
+    named = any(
+        code.startswith(("invalid_", "unsupported_", "image_", "empty_image")) for code in fault.codes
+    )
     return BadRequestError if named else ServerError
 
 
@@ -268,8 +276,8 @@ def make_error(
     effective = status if status >= 400 else fault.status or status
     chosen = kind or _kind(effective, fault, headers)
     message = fault.message or f"the provider answered with status {status} and no explanation"
-    told = {**fault.headers, **headers}
-    wait = retry_after(told, message if issubclass(chosen, RateLimitError | OverloadedError) else "")
+    busy = issubclass(chosen, RateLimitError | OverloadedError)
+    wait = retry_after({**fault.headers, **headers}, message if busy else "", busy=busy)
     hint = _HINTS.get(chosen, "")
     if chosen is BadRequestError and effective in (404, 405):
         hint = "nothing answers at this path: check the provider's base_url"
