@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from electrictown import errors
+from electrictown.engine.run import INTERRUPTED
 from scripts import cli_pages, screenshots
 
 ROOT = Path(__file__).parents[2]
@@ -143,6 +145,12 @@ def test_everything_of_the_original_but_sessions_is_in_the_readme() -> None:
     missing = [feature for feature in FEATURES.split() if feature not in text]
     assert not missing
     assert "**Sessions**" in text.split("## Not there yet")[1]
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
+    told = set(re.findall(r"^\| (\d+) \|", page("README.md").split("| exit code |")[1], re.MULTILINE))
+    kinds = [getattr(errors, name) for name in errors.__all__ if name != "BudgetExceeded"]
+    assert told == {str(code) for code in (0, INTERRUPTED, *(kind.exit_code for kind in kinds))}
 
 
 def test_make_targets_that_the_readme_names_exist() -> None:
