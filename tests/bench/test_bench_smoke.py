@@ -1,0 +1,50 @@
+"""The measurements run and give figures; what the figures are is no test's business."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, dict[str, object]]:
+    done = bench("--quick", "--only", "requests,events,many,version", "--json")
+    assert done.returncode == 0, done.stderr
+    return {figure["name"]: figure for figure in json.loads(done.stdout)["figures"]}
+
+
+@pytest.mark.parametrize("name", ["CPU per request, openai", "CPU per stream event, openai"])
+def test_both_clients_are_measured_in_one_run(measured: dict[str, dict[str, object]], name: str) -> None:
+    figure = measured[name]
+    raw, routed = float(str(figure["raw"])), float(str(figure["routed"]))
+    assert raw > 0
+    assert routed > 0
+    assert math.isclose(float(str(figure["value"])), routed / raw)
+    assert isinstance(figure["met"], bool)
+
+
+def test_paced_streams_arrive_whole(measured: dict[str, dict[str, object]]) -> None:
+    assert measured["20 streams of 10/s, events lost"]["value"] == 0
+    assert "20 of 20 replies whole" in str(measured["20 streams of 10/s, events lost"]["note"])
+
+
+def test_the_version_loads_nothing_heavy(measured: dict[str, dict[str, object]]) -> None:
+    assert measured["et version, heavy libraries loaded"]["value"] == 0
+
+
+def test_a_measure_that_does_not_exist_is_named() -> None:
+    done = bench("--only", "nothing")
+    assert done.returncode == 2
+    assert "there is no measure nothing" in done.stderr
