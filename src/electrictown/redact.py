@@ -22,9 +22,10 @@ _userinfo = re.compile(r"(?<=://)[^/\s:@]+(?::[^/\s@]*)?(?=@)")
 
 
 def _remember(value: str) -> None:
-    if value not in _known:
-        _known.append(value)
-        _known.sort(key=len, reverse=True)
+    in_json = value.replace("\\", "\\\\").replace('"', '\\"')
+    for form in {value, in_json}.difference(_known):
+        _known.append(form)
+    _known.sort(key=len, reverse=True)
 
 
 class Secret:

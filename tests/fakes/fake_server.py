@@ -48,7 +48,7 @@ from fakes.fake_wires import (
     render_whole,
 )
 
-__all__ = ["FakeModel", "FakeServer", "Reply", "Seen", "by_prompt"]
+__all__ = ["Behaviour", "FakeModel", "FakeServer", "Reply", "Seen", "by_prompt"]
 
 Behaviour: TypeAlias = str | Reply | Sequence[str | Reply] | Callable[[Seen], "str | Reply"]
 

@@ -587,5 +587,9 @@ def ollama_show(model: FakeModel) -> bytes:
 
 
 def ollama_ps(models: list[FakeModel]) -> bytes:
-    loaded = [{"name": m.id, "model": m.id, "size": 1, "size_vram": 1} for m in models if m.loaded]
+    loaded = [
+        {"name": m.id, "model": m.id, "size": 1, "size_vram": 1, "context_length": m.context_window}
+        for m in models
+        if m.loaded
+    ]
     return _json({"models": loaded})

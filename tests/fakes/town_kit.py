@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
-from fakes.fake_server import FakeServer, Reply, Seen
+from fakes.fake_server import Behaviour, FakeServer, Reply, Seen
 
 __all__ = ["Answer", "FakeTown", "phase_of", "serving"]
 
@@ -73,7 +73,7 @@ def yaml_of(url: str, *, pool: int = 2, type_: str = "ollama", extra: str = "", 
 
 
 @contextmanager
-def serving(reply: Callable[[Seen], str | Reply], **options: object) -> Iterator[FakeServer]:
+def serving(reply: Behaviour, **options: object) -> Generator[FakeServer]:
     """A fake server in a thread of its own, for programs that run their own event loop."""
     started = threading.Event()
     loop = asyncio.new_event_loop()

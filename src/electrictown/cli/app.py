@@ -6,10 +6,12 @@ them from the table below without importing any of them.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import click
 
@@ -99,11 +101,25 @@ def app(arguments: Sequence[str]) -> int:
     except ElectrictownError as error:
         show_error(error)
         code = error.exit_code
-    except BrokenPipeError:
-        # The reader went away: what it wanted is done. Python would complain again at exit.
-        sys.stderr.close()
-        code = 0
+    except (BrokenPipeError, SystemExit):  # click makes the one into the other
+        code = 0  # the reader went away: what it wanted is done
+    except OSError as error:  # a full disk below stdout; every other one has become a typed error
+        show_error(ElectrictownError(f"the output cannot be written: {error.strerror or error}"))
+        code = 1
+    _let_go(sys.stdout)
+    _let_go(sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _let_go(stream: TextIO) -> None:
+    """Write out what is left in `stream`; Python would complain at exit of a reader that went away."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def show_error(error: ElectrictownError) -> None:

@@ -147,10 +147,9 @@ def _keys(config: Config) -> list[Finding]:
     for name, entry in config.providers.items():
         variables = config.missing.get(name)
         if variables is not None:
-            wanted = ", ".join(f"${v}" for v in variables if v) or "api_key"
-            found.append(
-                Finding(f"key of {name}", "fail", f"{wanted} is not set", f"export {wanted[1:]}=...", 4)
-            )
+            wanted = ", ".join(variables) or "api_key"
+            remedy = " ".join(f"export {v[1:]}=..." for v in variables if v) or "write api_key: $VARIABLE"
+            found.append(Finding(f"key of {name}", "fail", f"{wanted} is not set", remedy, 4))
         elif entry.api_key:
             source = config.key_source(name) or "written in the file"
             found.append(Finding(f"key of {name}", "ok", source))

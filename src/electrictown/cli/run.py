@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -16,8 +19,8 @@ from electrictown.errors import UsageError
 from electrictown.redact import mask
 
 if TYPE_CHECKING:
-    from electrictown.console.choose import Console
     from electrictown.engine.team import RunOptions
+    from electrictown.events import Emit, Event
     from electrictown.work import Plan, Report, Task
 
 __all__ = ["command"]
@@ -34,6 +37,16 @@ class _Duration(click.ParamType[float]):
         if not seconds:
             self.fail(f"{value!r} is no length of time; write 90s, 30m or 2h", param, ctx)
         return seconds
+
+
+class _Score(click.FloatRange):
+    """A score of the witness; "nan", which is within every range, is none."""
+
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        score = super().convert(value, param, ctx)
+        if math.isnan(score):
+            self.fail(f"{value!r} is no score", param, ctx)
+        return score
 
 
 class _Given(TypedDict):
@@ -123,7 +136,7 @@ class _Output(Headed):
 @click.option(
     "--guardrail-threshold",
     cls=_Phase,
-    type=click.FloatRange(1, 10),
+    type=_Score(1, 10),
     metavar="N",
     default=6,
     show_default=True,
@@ -177,6 +190,7 @@ def command(**given: Unpack[_Given]) -> int:
     from electrictown.console.choose import choose
     from electrictown.engine.run import INTERRUPTED
     from electrictown.engine.team import RunOptions
+    from electrictown.events import RunEnded
 
     if given["as_json"] and given["as_jsonl"]:
         raise UsageError("--json and --jsonl exclude each other", "choose one")
@@ -194,21 +208,31 @@ def command(**given: Unpack[_Given]) -> int:
         dry_run=given["dry_run"],
     )
     console = choose(sys.stdout, sys.stderr, quiet=given["quiet"], jsonl=given["as_jsonl"])
+    ended: list[Report] = []
+
+    def emit(event: Event) -> None:
+        if isinstance(event, RunEnded):
+            ended.append(event.report)
+        console(event)
+
     try:
-        try:
-            report = asyncio.run(_run(task, options, console, given))
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            return INTERRUPTED  # the report of what was done until then has been shown
-        if given["as_json"]:
-            _print_json(report)
-        elif not given["as_jsonl"]:
-            _print_result(report)
+        # An interrupted run has a report too, of what was done until then.
+        with suppress(asyncio.CancelledError, KeyboardInterrupt):
+            asyncio.run(_run(task, options, emit, given))
+        if not ended:
+            return INTERRUPTED
+        report = ended[-1]
+        with suppress(BrokenPipeError):  # a reader that went away does not change how the run ended
+            if given["as_json"]:
+                _print_json(report)
+            elif not given["as_jsonl"]:
+                _print_result(report)
     finally:
         console.close()
     return report.exit_code
 
 
-async def _run(task: Task, options: RunOptions, console: Console, given: _Given) -> Report:
+async def _run(task: Task, options: RunOptions, emit: Emit, given: _Given) -> None:
     from electrictown.town import Town
 
     main = asyncio.current_task()
@@ -217,10 +241,10 @@ async def _run(task: Task, options: RunOptions, console: Console, given: _Given)
     environ = environment(given["env_file"])
     config = await settle(given["config"], environ, quiet=given["quiet"])
     async with Town.open(config) as town:
-        return await town.run(
+        await town.run(
             task,
             options,
-            emit=console,
+            emit=emit,
             supervisor=given["supervisor"],
             max_subtasks=given["max_subtasks"] or 10,
             specialists=not given["no_specialists"],
@@ -241,10 +265,13 @@ def _task(words: tuple[str, ...], plan: Plan | None) -> Task:
         )
     source = "argument"
     if typed == "-":
-        typed, source = sys.stdin.read(), "stdin"
+        source = "stdin"
+        typed = _decoded(sys.stdin.buffer.read(), "the task from stdin")
     elif typed.startswith("@"):
         source = typed[1:]
         typed = _read(source, "task")
+    else:
+        typed = _decoded(os.fsencode(typed), "the task")
     if not typed.strip():
         raise UsageError(f"the task from {source} is empty", "say what is to be done")
     if plan is not None and typed.strip() != plan.task.strip():
@@ -259,14 +286,23 @@ def _read_plan(file: str) -> Plan:
 
 
 def _read(file: str, what: str) -> str:
+    shown = f"the {what} file {file}"
     try:
-        return Path(file).expanduser().read_text("utf-8-sig")
-    except OSError as error:
-        raise UsageError(
-            f"the {what} file {file} cannot be read: {error.strerror}", "check the path"
-        ) from None
-    except ValueError:
-        raise UsageError(f"the {what} file {file} is not UTF-8 text", "save it as UTF-8") from None
+        data = Path(file).expanduser().read_bytes()
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~somebody who has no home here
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{shown} cannot be read: {reason}", "check the path") from None
+    return _decoded(data, shown)
+
+
+def _decoded(data: bytes, what: str) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise UsageError(f"{what} is not UTF-8 text", "save it as UTF-8") from None
+    return text
 
 
 def _print_json(report: Report) -> None:

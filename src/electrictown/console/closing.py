@@ -52,13 +52,14 @@ def hops(report: Report) -> list[str]:
 
 
 def outcome(report: Report) -> Line:
-    """The last line: how it ended, in what time, for how much."""
+    """The last line: how it ended, in what time, for how much; after a failure a second one, its remedy."""
     parts = [f"{report.outcome} in {duration(report.seconds)}"]
     if report.total is not None:
         parts.append(f"{count(report.total.requests, 'request')}, {bill(report.total)}")
     text = ", ".join(parts)
     if report.error is not None:
-        return Line(f"{text}: {failure(report.error)}", "error")
+        hint = line(report.error.hint)
+        return Line(f"{text}: {failure(report.error)}" + (f"\n  hint: {hint}" if hint else ""), "error")
     return Line(text, "info" if report.outcome in ("done", "dry-run") else "error")
 
 

@@ -82,6 +82,7 @@ class Relay:
         route = station.route
         members = members_of(route)
         tried: dict[str, ProviderError] = {}
+        patiently: set[str] = set()
         failed: Target | None = None
         second_round = False
         while True:
@@ -95,17 +96,20 @@ class Relay:
                         )
                     except ProviderError as error:
                         self._turn_away(error, member, members, tried)
+                        if patient:
+                            patiently.add(member.label)
                         failed = member
                         continue
             if route.fallbacks:
                 self._hop(desk, failed, tried, route.fallbacks[0])
                 last = Route(route.name, route.fallbacks[0], fallbacks=route.fallbacks[1:])
                 return await self._answer(desk, question, station.polecat, last)
-            if second_round or not any(e.retry_same for e in tried.values()):
+            again = {name for name, e in tried.items() if e.retry_same and name not in patiently}
+            if second_round or not again:
                 raise self._worst(members, tried)
-            # Everybody failed once, some of them in passing: they are asked again, patiently.
+            # Everybody failed once, some of them in passing: those are asked again, patiently.
             second_round = True
-            tried = {name: e for name, e in tried.items() if not e.retry_same}
+            tried = {name: e for name, e in tried.items() if name not in again}
 
     def _turn_away(
         self, error: ProviderError, member: Target, members: Sequence[Target], tried: dict[str, ProviderError]

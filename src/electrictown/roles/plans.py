@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from graphlib import CycleError, TopologicalSorter
+from typing import cast
 
 import msgspec
 
@@ -100,14 +101,17 @@ def validate_plan(plan: Plan) -> Plan:
 
 
 def plan_of(text: str | bytes, *, source: str = "the plan") -> Plan:
-    """The plan in a file's text, as `--dry-run --json` and `render_json` write it.
+    """The plan in a file's text: one by itself, or the report of `et run --json` that holds it.
 
     Raises:
         UsageError: naming `source` and the field that is wrong.
     """
-    hint = "a plan is the `plan` of `et run --dry-run --json`"
+    hint = "give it the output of `et run --dry-run --json`"
     try:
-        return validate_plan(msgspec.json.decode(text, type=Plan))
+        written = msgspec.json.decode(text)
+        if isinstance(written, dict) and "subtasks" not in written:
+            written = cast("dict[str, Json]", written).get("plan", written)
+        return validate_plan(msgspec.convert(written, Plan))
     except msgspec.ValidationError as error:
         raise UsageError(f"{source} is not a plan: {error}", hint=hint) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
