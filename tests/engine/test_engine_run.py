@@ -465,3 +465,14 @@ async def test_a_folder_that_cannot_be_written_ends_the_run_before_anything_is_a
     assert report.exit_code == 1
     assert report.error is not None
     assert report.error.type == "WorkspaceError"
+
+
+async def test_a_host_that_is_away_is_not_asked_again_with_every_subtask() -> None:
+    town = FakeTown(plan="\n".join(f"{i}. part {i}" for i in range(1, 9)))
+    broken = Reply(status=500, error="away")
+    async with FakeServer(reply=by_host({"h0": broken}, town)) as server:
+        text = yaml_of(server.url, pool=3)
+        report, _ = await run(server, text)
+        asked = [s for s in server.chats if s.host.strip("/") == "h0"]
+    assert report.exit_code == 0
+    assert len(asked) <= 4  # when all others are busy, and no more

@@ -142,6 +142,6 @@ def _row(state: HostState) -> tuple[str, ...]:
         f"{state.latency * 1000:.0f} ms",
         str(state.models),
         ", ".join(state.loaded) or "-",
-        f"{rate:.0f}" if rate is not None else state.speed_error or "-",
-        state.measured_on or "-",
+        f"{rate:.0f}" if rate is not None else "-",
+        f"{state.measured_on}: {state.speed_error}" if state.speed_error else state.measured_on or "-",
     )

@@ -21,8 +21,10 @@ from electrictown.engine.verdict import exit_code, side_by_side, worst
 from electrictown.engine.worker import Guard, TextWorker
 from electrictown.errors import AuthError, DeadlineError, ElectrictownError, PlanError
 from electrictown.events import Emit, Noted, PhaseEnded, PhaseStarted, PlanMade, RunEnded, RunStarted
+from electrictown.llm.admission import Admission
 from electrictown.llm.messages import Chunk
 from electrictown.llm.router import Router
+from electrictown.llm.routes import Target
 from electrictown.roles.plans import single
 from electrictown.roles.refinery import Refinery, polished
 from electrictown.roles.role import text_of
@@ -137,7 +139,7 @@ class Run:
         admission = self._router.admission
         crew = Crew(
             [s.route for s in (team.worker, *team.specialists.values())],
-            speed=lambda t: s.tokens_per_second if (s := admission.speed(t)) else None,
+            speed=lambda target: _promise(admission, target),
             cooling=admission.delay,
             emit=self._emit,
         )
@@ -236,3 +238,13 @@ class Run:
             error=self._error or worst(results),
             seconds=seconds,
         )
+
+
+def _promise(admission: Admission, target: Target) -> float | None:
+    """Tokens a second that `target` can be expected to give: none where it has just failed, so that a
+    host that is away is tried last and not with every subtask; None before it was ever asked.
+    """
+    if admission.trouble(target) is not None:
+        return 0.0
+    measured = admission.speed(target)
+    return None if measured is None else measured.tokens_per_second
