@@ -13,7 +13,7 @@ from electrictown.errors import AuthError, BadReplyError, BadRequestError, Provi
 from electrictown.llm.mends import Mends
 from electrictown.llm.messages import ChatRequest, ChatResponse, Model, without_opaque
 from electrictown.llm.provider import Node, ProviderSettings
-from electrictown.llm.reply_stream import ReplyStream
+from electrictown.llm.reply_stream import ReplyStream, as_utf8
 from electrictown.llm.wire.base import HttpCall, Wire
 from electrictown.redact import Secret, mask
 
@@ -62,7 +62,7 @@ class HttpProvider:
         """The whole reply to `request`; see `Provider`."""
         answer, notes = await self.ask(request, stream=False)
         try:
-            response = self.wire.decode(await answer.read_all())
+            response = self.wire.decode(as_utf8(await answer.read_all()))
             return self.accepted(request, response, notes)
         except ProviderError as error:
             failure = self.told(error, request.model)
@@ -154,7 +154,7 @@ class HttpProvider:
             try:
                 if answer.status >= 300:
                     raise await self._refusal(answer)
-                return await answer.read_all()
+                return as_utf8(await answer.read_all())
             finally:
                 answer.close()
         except ProviderError as error:
@@ -241,7 +241,7 @@ class HttpProvider:
                 "redirects are not followed, because the key would go along: correct base_url",
                 status=answer.status,
             )
-        return self.wire.error(answer.status, headers, body)
+        return self.wire.error(answer.status, headers, as_utf8(body))
 
 
 def _as_seen_by(name: str, request: ChatRequest) -> ChatRequest:

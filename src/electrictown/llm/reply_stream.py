@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from electrictown.llm.answer import Answer
     from electrictown.llm.http_provider import HttpProvider
 
-__all__ = ["ReplyStream"]
+__all__ = ["ReplyStream", "as_utf8"]
+
+
+def as_utf8(data: bytes) -> bytes:
+    """`data` with what is no UTF-8 in it replaced by U+FFFD: a wire reads nothing else."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode(errors="replace").encode()
+    return data
 
 
 class ReplyStream:
@@ -133,7 +142,10 @@ class ReplyStream:
             return
         feed = self._decoder.feed
         for payload in splitter.feed(data) if data else splitter.finish():
-            feed(payload, chunks)
+            try:
+                feed(payload, chunks)
+            except UnicodeDecodeError:  # raised before anything of the event was taken
+                feed(as_utf8(payload), chunks)
             if chunks and type(last := chunks[-1]) is End:
                 chunks.pop()
                 self._end(last, chunks)
@@ -160,7 +172,7 @@ class ReplyStream:
 
     def _take_whole(self, body: bytes, chunks: list[Chunk]) -> None:
         """A streamed request that was answered with one JSON body."""
-        response = self._provider.wire.decode(body)
+        response = self._provider.wire.decode(as_utf8(body))
         for index, part in enumerate(response.message.parts):
             match part:
                 case Text():
