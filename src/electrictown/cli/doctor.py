@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Literal
@@ -134,7 +135,11 @@ async def _tool(name: str, why: str) -> Finding:
     flag = "-V" if name == "tmux" else "--version"
     try:
         process = await asyncio.create_subprocess_exec(
-            name, flag, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+            name,
+            flag,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # and none of the keys
         )
     except OSError:
         return Finding(name, "warn", f"not found; {why}", f"install it, on Debian: apt-get install {name}")
