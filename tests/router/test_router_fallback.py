@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from msgspec.structs import asdict
 from router_kit import Actor, Stage, question, texts
@@ -26,7 +29,7 @@ from electrictown.errors import (
     ServerError,
 )
 from electrictown.events import CallEnded, CallStarted, HopTaken, Waiting
-from electrictown.llm.messages import Text
+from electrictown.llm.messages import ChatRequest, ChatResponse, Text
 from electrictown.llm.router import RetryPolicy
 from electrictown.redact import Secret
 
@@ -263,3 +266,26 @@ async def test_the_same_target_twice_in_a_chain_is_asked_as_one() -> None:
     with pytest.raises(ServerError):
         await stage.router.chat_completion(question(), twice)
     assert len(stage.actors["only"].requests) == 2
+
+
+class _Reader(Actor):
+    """Fails each time with a giant reply in its hands; counts those of before that are still there."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.read: list[weakref.ref[set[int]]] = []
+        self.kept: list[int] = []
+
+    async def chat_completion(self, request: ChatRequest) -> ChatResponse:
+        gc.collect()
+        self.kept.append(sum(giant() is not None for giant in self.read))
+        giant = {len(self.read)}
+        self.read.append(weakref.ref(giant))
+        raise ServerError(f"giant {len(giant)}")
+
+
+async def test_a_failure_that_is_kept_does_not_keep_what_was_read() -> None:
+    reader = _Reader()
+    with pytest.raises(ServerError):
+        await Stage(RetryPolicy(tries=3), a=reader).ask()
+    assert reader.kept == [0, 0, 0]

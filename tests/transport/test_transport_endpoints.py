@@ -98,6 +98,13 @@ def test_what_is_no_address_is_a_config_error(written: str) -> None:
         make(OPENAI, written)
 
 
+async def test_a_host_name_that_no_network_knows_is_an_error_of_ours() -> None:
+    async with provider(OPENAI, "http://\N{CYRILLIC SMALL LETTER HA}..x") as made:
+        with pytest.raises(BadRequestError, match="no address") as failed:
+            await made.chat_completion(ASK)
+    assert "base_url" in failed.value.hint
+
+
 async def test_a_redirect_is_not_followed() -> None:
     async with FakeServer() as other:
         away = Reply(status=307, headers=(("location", other.url + "/v1/chat/completions?x=1"),))

@@ -106,7 +106,8 @@ class Chain:
 
     def failed(self, target: Target, error: ProviderError, now: float) -> float:
         """Note a failure; returns the seconds for which nobody should ask `target` (0.0: no reason known)."""
-        self.failures.append((target, error))
+        # Kept without its traceback: that holds every frame, and so what was read of a giant reply.
+        self.failures.append((target, error.with_traceback(None)))
         if not error.try_next:
             self._final = error
         place = next(p for p in self._places if p.target is target)

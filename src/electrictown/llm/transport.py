@@ -64,9 +64,10 @@ def destination(method: str, url: str, headers: Mapping[str, str], timeouts: Tim
     """
     try:
         parsed = URL(url, encoded=True)
+        host = parsed.host  # a name that is none shows itself here
     except ValueError:
-        parsed = None
-    if parsed is None or not parsed.host:
+        parsed = host = None
+    if parsed is None or not host:
         raise BadRequestError("the base URL is no address", "correct base_url")
     return Destination(
         method,
