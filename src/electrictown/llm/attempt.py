@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol
 
@@ -105,6 +105,7 @@ class Attempt:
     __slots__ = (
         "_asking",
         "_chain",
+        "_clock",
         "_emit",
         "_lease",
         "_stack",
@@ -126,8 +127,10 @@ class Attempt:
         chain: Chain,
         target: Target,
         request: ChatRequest,
+        clock: Callable[[], float],
     ) -> None:
         self._stack = stack
+        self._clock = clock
         self._asking = asking
         self._emit = emit
         self._chain = chain
@@ -149,7 +152,7 @@ class Attempt:
 
     async def __aenter__(self) -> None:
         target, prices = self.target, self._stack.prices
-        self._started = asyncio.get_running_loop().time()
+        self._started = self._clock()
         if not prices.ready(target):
             prices.load_soon()
         if self._emit is not None:
@@ -165,14 +168,14 @@ class Attempt:
 
     def answered(self) -> None:
         """The first chunk is here."""
-        self.first_token = asyncio.get_running_loop().time() - self._started
+        self.first_token = self._clock() - self._started
         if self._lease is not None:
             self._lease.answered()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         if error is None and self.response is None:
             error = IncompleteReplyError("the stream ended without its end")
         if error is None and self.response is not None:

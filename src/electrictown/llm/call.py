@@ -54,12 +54,12 @@ class Call:
             DeadlineError: when the time is over.
         """
         loop, current_task = asyncio.get_running_loop(), asyncio.current_task
-        with Watch(self._stack.policy.deadline, self._late) as watch:
+        with Watch(loop, self._stack.policy.deadline, self._late) as watch:
             while True:
                 watch.work()
                 step = await self._next(watch.at, loop)
                 attempt = self._attempt = Attempt(
-                    self._stack, self._asking, self._emit, self._chain, step.target, self._request
+                    self._stack, self._asking, self._emit, self._chain, step.target, self._request, loop.time
                 )
                 request, provider = attempt.request, self._stack.providers[step.target.provider]
                 async with self._stack.admission.admit(step.target, request, insist=step.insist) as lease:

@@ -28,6 +28,7 @@ from electrictown.errors import (
 )
 from electrictown.llm.answer import Answer
 from electrictown.llm.provider import Timeouts
+from electrictown.llm.watch import Watch
 
 __all__ = ["Destination", "Transport", "acquire", "destination"]
 
@@ -145,7 +146,7 @@ class Transport:
         limit = min(first, deadline)
         failure: ProviderError
         try:
-            async with asyncio.timeout_at(None if limit == _NEVER else limit):
+            with Watch(self.loop, None if limit == _NEVER else limit - start, TimeoutError):
                 try:
                     response = await self._request(to, body)
                 except aiohttp.ClientOSError as error:

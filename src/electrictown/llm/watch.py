@@ -16,7 +16,7 @@ class Late(Exception):
 
 
 class Watch:
-    """One timer for a call of `seconds` at the most: `with Watch(seconds, error) as watch`.
+    """One timer for a call of `seconds` at the most: `with Watch(loop, seconds, error) as watch`.
 
     While the call works, the timer cancels the task that waits for it, as `asyncio.timeout` would;
     while a chunk is with the reader, it only leaves word in `over`. Either way the block ends with
@@ -27,8 +27,10 @@ class Watch:
 
     __slots__ = ("_error", "_loop", "_owner", "_owner_cancels", "_struck", "_timer", "at", "over", "task")
 
-    def __init__(self, seconds: float | None, error: Callable[[], Exception]) -> None:
-        loop = self._loop = asyncio.get_running_loop()
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, seconds: float | None, error: Callable[[], Exception]
+    ) -> None:
+        self._loop = loop  # given, for asking which loop runs is a system call in Python 3.11
         self.at = math.inf if seconds is None else loop.time() + seconds
         self.over = False
         self.task = asyncio.current_task(loop)
