@@ -432,6 +432,13 @@ async def test_parts_of_a_plain_json_reply_are_chunks_in_order() -> None:
     assert chunks == [ReasoningDelta("hm"), TextDelta("done")]
 
 
+async def test_calls_of_a_plain_json_reply_are_numbered_as_those_of_a_stream() -> None:
+    reply = Reply(text="Looking.", tool_calls=(("f", "{}"), ("g", "{}")), plain_json=True)
+    async with FakeServer(reply) as server, provider(("anthropic", ""), server) as asked:
+        chunks, _ = await stream(asked)
+    assert [(c.index, c.name) for c in chunks if isinstance(c, ToolCallDelta)] == [(0, "f"), (1, "g")]
+
+
 @over_all_wires
 @whole_and_streamed
 async def test_an_error_status_has_its_type(wire: tuple[str, str], streamed: bool) -> None:

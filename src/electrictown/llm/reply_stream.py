@@ -173,14 +173,16 @@ class ReplyStream:
     def _take_whole(self, body: bytes, chunks: list[Chunk]) -> None:
         """A streamed request that was answered with one JSON body."""
         response = self._provider.wire.decode(as_utf8(body))
-        for index, part in enumerate(response.message.parts):
+        calls = 0
+        for part in response.message.parts:
             match part:
                 case Text():
                     chunks.append(TextDelta(part.text))
                 case Reasoning():
                     chunks.append(ReasoningDelta(part.text))
                 case ToolCall():
-                    chunks.append(ToolCallDelta(index, part.id, part.name, part.arguments))
+                    chunks.append(ToolCallDelta(calls, part.id, part.name, part.arguments))
+                    calls += 1
                 case _:
                     pass
         self._end(End(response), chunks)

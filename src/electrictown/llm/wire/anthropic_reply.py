@@ -22,7 +22,7 @@ from electrictown.llm.messages import (
 )
 from electrictown.llm.wire.common import as_int, as_text, excerpt, parse_json
 from electrictown.llm.wire.faults import Fault, fault_of
-from electrictown.llm.wire.parts import as_object
+from electrictown.llm.wire.parts import as_object, as_objects
 from electrictown.llm.wire.verdict import make_error
 
 __all__ = ["REPLY_TOOL", "Facts", "block_kind", "decode_message", "parts_of", "typed_error"]
@@ -100,20 +100,13 @@ class Facts:
         tokens = self.tokens
         if tokens is None or not any(k.endswith("_tokens") for k in tokens):
             return None
-        kept = as_object(tokens.get("cache_creation"))
-        hour, five = (
-            as_int(kept.get("ephemeral_1h_input_tokens")),
-            as_int(kept.get("ephemeral_5m_input_tokens")),
-        )
-        return Usage(
-            input=as_int(tokens.get("input_tokens")),
-            cache_read=as_int(tokens.get("cache_read_input_tokens")),
-            cache_write=as_int(tokens.get("cache_creation_input_tokens")) or hour + five,
-            cache_write_1h=hour,
-            output=as_int(tokens.get("output_tokens")),
-            reasoning=as_int(as_object(tokens.get("output_tokens_details")).get("thinking_tokens")),
-            partial=partial,
-        )
+        usage = _buckets(tokens)
+        # What a compaction read and wrote is billed beside the counts of the message; an adviser's tokens
+        # too, but at the price of another model.
+        for step in as_objects(tokens.get("iterations")):
+            if step.get("type") == "compaction":
+                usage = [one + more for one, more in zip(usage, _buckets(step), strict=True)]
+        return Usage(*usage, partial=partial)
 
     def response(self, parts: list[Part], origin: str) -> ChatResponse:
         """The reply of `parts`."""
@@ -150,6 +143,20 @@ class Facts:
         told = as_object(self.details)
         words = [as_text(told[k]) for k in ("type", "category", "explanation") if told.get(k)]
         return (": ".join(words),) if words else ()
+
+
+def _buckets(tokens: dict[str, Json]) -> list[int]:
+    """The counts of `Usage`, in its order, out of a usage object."""
+    kept = as_object(tokens.get("cache_creation"))
+    hour, five = (as_int(kept.get(f"ephemeral_{time}_input_tokens")) for time in ("1h", "5m"))
+    return [
+        as_int(tokens.get("input_tokens")),
+        as_int(tokens.get("cache_read_input_tokens")),
+        as_int(tokens.get("cache_creation_input_tokens")) or hour + five,
+        as_int(tokens.get("output_tokens")),
+        as_int(as_object(tokens.get("output_tokens_details")).get("thinking_tokens")),
+        hour,
+    ]
 
 
 class _Input(Struct, gc=False):

@@ -185,7 +185,7 @@ class AnthropicDecoder:
             kind = next((f"{key}_delta" for key in ("text", "thinking", "signature") if key in delta), "")
             kind = "input_json_delta" if "partial_json" in delta else kind
         block = self._blocks.get(index)
-        if block is None:  # some servers begin with the first delta
+        if block is None or not block_kind(block.data):  # some servers begin with the first delta
             implied = {"thinking_delta": "thinking", "signature_delta": "thinking"}.get(kind, "text")
             self._start_block(index, {"type": implied}, out)
             block = self._blocks[index]

@@ -30,6 +30,7 @@ from electrictown.llm.wire.openai_common import (
 )
 from electrictown.llm.wire.openai_reply import ChatStream, decode_body
 from electrictown.llm.wire.parts import merged
+from electrictown.llm.wire.streamed import decode_events
 
 __all__ = ["OpenAIWire"]
 
@@ -48,7 +49,7 @@ class OpenAIWire:
 
     def decode(self, body: bytes) -> ChatResponse:
         """The reply in a complete body; see `Wire.decode`."""
-        return decode_body(body, self.origin)
+        return decode_events(body, self.decoder()) or decode_body(body, self.origin)
 
     def decoder(self) -> ChatStream:
         """A new decoder for one stream."""
@@ -151,7 +152,10 @@ def _sent_call(call: ToolCall) -> dict[str, Json]:
     if call.opaque and call.opaque.get("type") == "custom":
         return {"id": identity, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     function = {"name": call.name, "arguments": call.arguments or "{}"}
-    return {"id": identity, "type": "function", "function": function}
+    sent: dict[str, Json] = {"id": identity, "type": "function", "function": function}
+    if call.opaque and (extra := call.opaque.get("extra_content")):
+        sent["extra_content"] = extra
+    return sent
 
 
 def _id(given: str, name: str) -> str:

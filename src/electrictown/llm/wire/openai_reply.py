@@ -71,6 +71,7 @@ class _ToolCall(Struct, gc=False):
     type: str | None = None
     function: _Function | None = None
     custom: _Function | None = None
+    extra_content: dict[str, Json] | None = None  # Gemini's thought signature on Google's compatible API
 
 
 class _Message(Struct, gc=False):
@@ -216,11 +217,12 @@ class ChatStream:
 class _Call:
     """A tool call that grows."""
 
-    __slots__ = ("arguments", "id", "kind", "name", "number")
+    __slots__ = ("arguments", "extra", "id", "kind", "name", "number")
 
     def __init__(self, number: int, kind: str) -> None:
         self.number = number
         self.kind = kind
+        self.extra: dict[str, Json] | None = None
         self.id = ""
         self.name = ""
         self.arguments = ""
@@ -382,6 +384,7 @@ class _Reply:
         call.id = call.id or new_id
         call.name = call.name or new_name
         call.arguments += arguments or ""
+        call.extra = piece.extra_content or call.extra
         if new_id or new_name or arguments:
             out.append(ToolCallDelta(call.number, new_id, new_name, arguments or ""))
 
@@ -409,10 +412,7 @@ class _Reply:
             parts.append(Reasoning("".join(self._reasonings), self._reasoning_extra()))
         if self.texts:
             parts.append(Text("".join(self.texts)))
-        parts += [
-            ToolCall(c.id, c.name, c.arguments, {"type": c.kind} if c.kind in _OTHER_KINDS else None)
-            for c in self._calls
-        ]
+        parts += [ToolCall(c.id, c.name, c.arguments, _call_extra(c)) for c in self._calls]
         parts += [Opaque({name: extra}) for name, extra in self._extras.items()]
         return ChatResponse(
             message=Message("assistant", tuple(parts), self.origin),
@@ -430,6 +430,13 @@ class _Reply:
         if self._blocks:
             return {"field": "content"}
         return {"field": self._reasoning_field}
+
+
+def _call_extra(call: _Call) -> dict[str, Json] | None:
+    extra: dict[str, Json] = {"type": call.kind} if call.kind in _OTHER_KINDS else {}
+    if call.extra:
+        extra["extra_content"] = call.extra
+    return extra or None
 
 
 _NO_GROQ = _Groq()

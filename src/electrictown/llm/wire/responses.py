@@ -32,6 +32,7 @@ from electrictown.llm.wire.openai_common import (
 )
 from electrictown.llm.wire.parts import merged
 from electrictown.llm.wire.responses_reply import ResponsesStream, decode_response
+from electrictown.llm.wire.streamed import decode_events
 
 __all__ = ["ResponsesWire"]
 
@@ -53,7 +54,7 @@ class ResponsesWire:
 
     def decode(self, body: bytes) -> ChatResponse:
         """The reply in a complete body; see `Wire.decode`."""
-        return decode_response(body, self.origin)
+        return decode_events(body, self.decoder()) or decode_response(body, self.origin)
 
     def decoder(self) -> ResponsesStream:
         """A new decoder for one stream."""
