@@ -473,6 +473,15 @@ def test_a_piece_of_a_response_is_known_by_its_end_and_given_once(
     assert (answer["text"], answer["reasoning"], calls(found)) == expected
 
 
+@pytest.mark.parametrize("kind", ["messages", "gemini", "ollama", "responses"])
+def test_nothing_after_the_end_of_a_reply_is_read(kind: str) -> None:
+    events = dict(STREAMS)[kind]
+    whole = decoded(streamed(kind, *events))
+    closing = ["[DONE]"] if kind == "gemini" else ["[DONE]", "garbage"]
+    assert whole["text"]
+    assert decoded(streamed(kind, *events, *closing)) == whole
+
+
 # --- records ---------------------------------------------------------------------------------------
 
 
@@ -487,6 +496,7 @@ def test_a_piece_of_a_response_is_known_by_its_end_and_given_once(
         {"provider": "openai-compat-anything", "api": "my.host"},
         {"provider": None, "api": "unheard-of"},
         {"path": None},
+        {"path": None, "api": "v1/chat/completions", "provider": "somebody"},
         {"path": "https://host.example/v1/chat/completions?x=1"},
     ],
 )
@@ -495,6 +505,24 @@ def test_a_record_may_leave_much_out(odd: Record) -> None:
     assert decoded({**whole, **odd})["text"] == "hi"
     bare = {key: value for key, value in whole.items() if key in ("path", "response_body")}
     assert decoded(bare)["text"] == "hi"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"RETRY-After": "3"},
+        {"retry-after": ["3"]},
+        [["Retry-After", "3"]],
+        [{"name": "Retry-After", "value": "3"}],
+    ],
+)
+def test_headers_are_found_in_every_form(headers: Json) -> None:
+    assert decoded(record("chat", {}, status=429, headers=headers))["error"]["retry_after"] == 3.0
+
+
+@pytest.mark.parametrize("headers", ["text", 5, [5, None, [1]], True])
+def test_headers_that_are_none_are_none(headers: Json) -> None:
+    assert decoded(record("chat", {}, status=429, headers=headers))["error"]["retry_after"] is None
 
 
 BODIES = [

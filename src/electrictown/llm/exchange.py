@@ -7,17 +7,18 @@ either `response_body` (JSON) or `response_text` (a stream as it came). Nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
 from importlib import import_module
-from typing import Any, cast
+from typing import cast
 
 from electrictown.errors import BadReplyError, ElectrictownError, IncompleteReplyError, UsageError
 from electrictown.llm.framing import NdjsonSplitter, SseSplitter
 from electrictown.llm.messages import ChatResponse, Chunk, End, Json, Message, ToolCall, Usage
 from electrictown.llm.wire.base import StreamDecoder, Wire
-from electrictown.llm.wire.common import as_int, encode_json, json_or_text
+from electrictown.llm.wire.common import as_int, as_text, encode_json, json_or_text
+from electrictown.llm.wire.parts import as_list, as_object
 
 __all__ = ["decode_exchange"]
 
@@ -109,7 +110,7 @@ _PROVIDERS = {"openai": "chat", "anthropic": "messages", "gemini": "gemini", "ol
 def _wire(record: Mapping[str, Json]) -> Wire:
     provider, api = str(record.get("provider") or ""), str(record.get("api") or "")
     path = str(record.get("path") or "").partition("?")[0].rstrip("/")
-    protocol = next((name for pattern, name in _PATHS if pattern.search(path)), "")
+    protocol = next((name for pattern, name in _PATHS if pattern.search(path or f"/{api}")), "")
     if not protocol and not _OTHER_ENDPOINT.search(path):
         protocol = _by_name(provider.lower(), api.lower())
     if not protocol:
@@ -196,10 +197,15 @@ def _body(record: Mapping[str, Json]) -> bytes:
 
 
 def _headers(record: Mapping[str, Json]) -> dict[str, str]:
-    found = cast(dict[str, Any], record.get("response_headers") or {})
+    found: Json = record.get("response_headers")
+    pairs: list[Json] = list(as_object(found).items())
+    for item in as_list(found):  # as pairs, or as a HAR file has them
+        named = as_object(item)
+        pairs.append([named.get("name"), named.get("value")] if named else item)
     return {
-        name.lower(): ", ".join(map(str, cast(list[Any], v))) if isinstance(v, list) else str(v)
-        for name, v in found.items()
+        as_text(pair[0]).lower(): ", ".join(map(as_text, as_list(pair[1]) or [pair[1]]))
+        for pair in pairs
+        if isinstance(pair, list | tuple) and len(cast(Sequence[Json], pair)) == 2
     }
 
 

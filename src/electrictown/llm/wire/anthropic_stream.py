@@ -121,14 +121,14 @@ class AnthropicDecoder:
             self._feed_other(payload, out)
 
     def _feed_other(self, payload: bytes, out: list[Chunk]) -> None:
+        if self._ended or payload.strip() == b"[DONE]":
+            return  # gateways may close like the chat API
         event = as_object(parse_json(payload))
         if not event:
             raise BadReplyError(f"this is no event: {excerpt(payload)}")
         kind = event.get("type")
         if kind == "error" or (event.get("error") and kind is None):
             raise typed_error(fault_of(event))
-        if self._ended:
-            return
         if kind == "content_block_delta":
             self._delta(as_int(event.get("index")), as_object(event.get("delta")), out)
         elif kind == "content_block_start":

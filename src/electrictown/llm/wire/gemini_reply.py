@@ -198,6 +198,8 @@ class GeminiDecoder:
                             if part.text:
                                 self._text(part.text, part.thought, out)
                     return
+        if payload.strip() == b"[DONE]":
+            return  # gateways may close like the chat API
         found: Json = parse_json(payload)
         if not isinstance(found, dict | list):
             raise BadReplyError(f"this is no event: {excerpt(payload)}")

@@ -95,6 +95,8 @@ class OllamaDecoder:
             or not self._begun
             or self._ended
         ):
+            if self._ended:
+                return
             found: Json = parse_json(payload)
             if not isinstance(found, dict):
                 raise BadReplyError(f"this is no line of a reply: {excerpt(payload)}")

@@ -113,7 +113,10 @@ def _cost(found: OpenAIUsage) -> float | None:
 
 _FINISH: dict[str, FinishReason] = {
     **dict.fromkeys(
-        ("length", "max_tokens", "max_output_tokens", "model_length", "max_tool_calls", "max_length"),
+        (
+            *("length", "max_tokens", "max_output_tokens", "model_length", "max_tool_calls", "max_length"),
+            "model_context_window_exceeded",  # z.ai
+        ),
         "length",
     ),
     **dict.fromkeys(("tool_calls", "function_call", "tool_use", "tool_call"), "tool_calls"),
@@ -122,7 +125,11 @@ _FINISH: dict[str, FinishReason] = {
         "content_filter",
     ),
     **dict.fromkeys(
-        ("error", "network_error", "insufficient_system_resource", "abort", "failed", "cancelled"), "error"
+        (
+            *("error", "network_error", "insufficient_system_resource", "abort", "failed", "cancelled"),
+            *("malformed_function_call", "function_call_filter: malformed_function_call"),  # Google
+        ),
+        "error",
     ),
 }
 
