@@ -34,9 +34,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from electrictown.errors import IncompleteReplyError
-from electrictown.llm.messages import ChatRequest, Chunk, Json, Message, ToolCallDelta, user
+from electrictown.llm.messages import ChatRequest, Chunk, Json, Message, ToolCallDelta, system, user
 from electrictown.llm.wire.anthropic import AnthropicWire
+from electrictown.llm.wire.base import Wire
+from electrictown.llm.wire.gemini import GeminiWire
 from electrictown.llm.wire.openai import OpenAIWire
+from electrictown.llm.wire.responses import ResponsesWire
 
 HI = {"role": "assistant", "content": "hi"}
 
@@ -353,6 +356,19 @@ def test_a_blocked_prompt_still_tells_who_refused_and_what_it_cost() -> None:
     assert (answer["model"], answer["usage"]) == ("g", buckets(3, 0, 0, 0, 0))
 
 
+def test_a_message_without_room_for_a_reply_still_tells_what_it_cost() -> None:
+    answer = decoded(record("messages", message(stop="model_context_window_exceeded")))
+    assert answer["error"]["type"] == "ContextWindowError"
+    assert (answer["model"], answer["usage"]) == ("claude", buckets(5, 0, 0, 2, 0))
+
+
+@pytest.mark.parametrize("kind", ["chat", "responses", "messages", "gemini", "ollama"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_web_page_is_a_bad_reply(kind: str, stream: bool) -> None:
+    error = decoded(record(kind, "<html><title>Log in</title></html>", stream=stream))["error"]
+    assert (error["type"], "Log in" in error["message"]) == ("BadReplyError", True)
+
+
 # --- the other protocols ---------------------------------------------------------------------------
 
 
@@ -634,6 +650,15 @@ def test_no_damage_to_a_body_raises_anything_of_its_own(data: st.DataObject) -> 
 def test_no_damage_to_a_stream_raises_anything_of_its_own(data: st.DataObject) -> None:
     kind, events = data.draw(st.sampled_from(STREAMS))
     decoded(streamed(kind, *damaged(events, data)))
+
+
+@pytest.mark.parametrize("wire", [AnthropicWire("x"), GeminiWire("x"), ResponsesWire("x")])
+def test_a_system_message_alone_is_the_question(wire: Wire) -> None:
+    sent = json.loads(wire.encode(ChatRequest(model="m", messages=(system("hi"),)), stream=False).body)
+    asked = sent.get("messages") or sent.get("contents") or sent.get("input")
+    assert len(asked) == 1
+    assert "hi" in json.dumps(asked)
+    assert not {"system", "systemInstruction", "instructions"} & set(sent)
 
 
 def test_a_turn_of_a_broken_reply_can_be_sent_again() -> None:

@@ -149,7 +149,7 @@ def _decode(
             return wire.decode(body), None
         except ElectrictownError as problem:
             return _despite(wire, cast(dict[str, Json], value)), problem
-    if not record.get("stream") and not _looks_streamed(body):
+    if text.lstrip()[:1] == "<" or not (record.get("stream") or _looks_streamed(body)):  # a web page
         return wire.decode(body), None
     splitter = NdjsonSplitter() if wire.framing == "ndjson" else SseSplitter()
     return _stream(wire, splitter.feed(body), splitter.finish())
@@ -158,7 +158,11 @@ def _decode(
 def _despite(wire: Wire, body: dict[str, Json]) -> ChatResponse:
     """What a body holds that is an error all the same: half a reply, who answered, what it cost."""
     decoder = wire.decoder()
-    event = {"type": "response.failed", "response": body} if body.get("object") == "response" else body
+    event = body
+    if body.get("object") == "response":
+        event = {"type": "response.failed", "response": body}
+    elif "stop_reason" in body:
+        event = {"type": "message_start", "message": body}
     with suppress(ElectrictownError):
         decoder.feed(encode_json(event), [])
     return decoder.partial()

@@ -155,6 +155,8 @@ class _Body:
         request = self._request
         system = "\n\n".join(m.text for m in self._messages if m.role == "system" and m.text)
         turns = self._turns()
+        if system and not turns:  # instructions alone are no question
+            turns, system = [{"role": "user", "content": [{"type": "text", "text": system}]}], ""
         body: dict[str, Json] = {
             "model": request.model,
             "max_tokens": request.max_tokens or self._default_max_tokens(),

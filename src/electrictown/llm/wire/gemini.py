@@ -106,7 +106,9 @@ def _body(request: ChatRequest, origin: str) -> dict[str, Json]:
     messages = without_opaque(request.messages, origin)
     body: dict[str, Json] = {"contents": _contents(messages, _generation(request.model))}
     system = [{"text": m.text} for m in messages if m.role == "system" and m.text]
-    if system:
+    if system and not body["contents"]:  # instructions alone are no question
+        body["contents"] = [{"role": "user", "parts": system}]
+    elif system:
         body["systemInstruction"] = {"parts": system}
     if request.tools:
         body["tools"] = [
