@@ -140,7 +140,8 @@ def test_8_a_prompt_that_does_not_fit_falls_back(shell: Shell, type_: str) -> No
 
 LLAMA_SERVER = (
     b'{"error":{"code":400,"message":"request (4031 tokens) exceeds the available context size '
-    b'(2048 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":4031,"n_ctx":2048}}'
+    b'(2048 tokens), try increasing it","type":"exceed_context_size_error",'
+    b'"n_prompt_tokens":4031,"n_ctx":2048}}'
 )
 
 

@@ -32,13 +32,16 @@ def refused(said: Said, *words: str, code: int = 2) -> None:
         (["run", "-outputdir", "x"], "No such option"),
         (["models", "--jso"], "--json"),
         (["debug", "decod", "x"], "decod"),
+        (["session", "list"], "is not in this version\n  hint: see docs/migrating-from-go.md"),
+        (["run", "--iterate", "x"], "--iterate is not in this version: nothing is built or tested here"),
+        (["run", "-rag-url=http://x", "y"], "--rag-url is not in this version"),
     ],
 )
 def test_a_misspelt_command_or_flag_is_told_what_was_meant(
     shell: Shell, typed: list[str], meant: str
 ) -> None:
     said = shell.et(*typed)
-    refused(said)
+    refused(said, "error: ", "  hint: ")
     assert meant.lower().replace("'", "") in said.err.lower().replace("'", "")
 
 
