@@ -119,6 +119,17 @@ async def test_the_primarys_error_is_raised_and_tells_every_hop() -> None:
     ]
 
 
+async def test_two_targets_that_fail_in_turn_are_told_once_each() -> None:
+    down = Actor(ConnectError("no host a")), Actor(ConnectError("no host b"))
+    stage = Stage(RetryPolicy(tries=3, base_delay=0.001), first=down[0], second=down[1])
+    with pytest.raises(ConnectError) as caught:
+        await stage.ask()
+    assert caught.value.message == (
+        "no host a (asked: first: ConnectError: no host a (3 times); "
+        "second: ConnectError: no host b (3 times))"
+    )
+
+
 async def test_the_error_an_actor_raised_is_not_changed() -> None:
     error = ServerError("broken")
     stage = Stage(RetryPolicy(tries=3), only=Actor(error))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import Counter
 from collections.abc import Callable
-from itertools import groupby
 
 from msgspec import Struct
 
@@ -139,7 +139,9 @@ class Chain:
         if len(self.failures) == 1:
             return error
         told = copy.copy(error)
-        told.message = f"{mask(error.message)} (asked: {self._story()})"
+        story = self._story()
+        more = f"asked: {'; '.join(story)}" if len(story) > 1 else f"{len(self.failures)} times"
+        told.message = f"{mask(error.message)} ({more})"
         told.__cause__ = error
         return told
 
@@ -149,11 +151,10 @@ class Chain:
         if pending:
             message += f": {pending}"
         if self.failures:
-            message += f" (asked: {self._story()})"
+            message += f" (asked: {'; '.join(self._story())})"
         return DeadlineError(message, hint="give it more time, or add a fallback that answers faster")
 
-    def _story(self) -> str:
-        """Every failure in order; the same one several times in a row is told once."""
-        told = [f"{t.label}: {type(e).__name__}: {mask(e.message)}" for t, e in self.failures]
-        runs = ((text, len(list(run))) for text, run in groupby(told))
-        return "; ".join(text if times == 1 else f"{text} ({times} times)" for text, times in runs)
+    def _story(self) -> list[str]:
+        """What failed, in the order of its first time; the same failure is told once, with its count."""
+        told = Counter(f"{t.label}: {type(e).__name__}: {mask(e.message)}" for t, e in self.failures)
+        return [text if times == 1 else f"{text} ({times} times)" for text, times in told.items()]
