@@ -58,11 +58,11 @@ def drawn(board: Board, width: int = 80, height: int = 24, *, text: bool = True)
 def test_a_run_at_80_columns() -> None:
     assert drawn(board(*STORY)) == snapshot("""\
 plan 1.0s  work 4.0s
-t01 write part 1 of the [bold]p… qwen@ai01         done    1,412 tok        3.0s
-t02 write part 2 of the [bold]p… gpt4o@openai      working    88 tok 12.5/s 4.0s
-t03 ServerError: boom            qwen@ai02         failed                   1.0s
-t04 write part 4 of the [bold]p… qwen@ai02         witness                  3.0s
-t05 write part 5 of the [bold]p…                   waiting
+t01  write part 1 of the [bold]parse…  qwen@ai01     done       1,412 tok   3.0s
+t02  write part 2 of the [bold]parse…  gpt4o@openai  working       88 tok   4.0s
+t03  ServerError: boom                 qwen@ai02     failed                 1.0s
+t04  write part 4 of the [bold]parse…  qwen@ai02     witness                3.0s
+t05  write part 5 of the [bold]parse…                waiting
 $0.0123  1,200 tokens  5.0s\
 """)
 
@@ -70,11 +70,11 @@ $0.0123  1,200 tokens  5.0s\
 def test_a_run_at_40_columns() -> None:
     assert drawn(board(*STORY), 40) == snapshot("""\
 plan 1.0s  work 4.0s
-t01 qwen@ai01               done    3.0s
-t02 gpt4o@openai            working 4.0s
-t03 qwen@ai02               failed  1.0s
-t04 qwen@ai02               witness 3.0s
-t05                         waiting
+t01 qwen@ai01            done       3.0s
+t02 gpt4o@openai         working    4.0s
+t03 qwen@ai02            failed     1.0s
+t04 qwen@ai02            witness    3.0s
+t05                      waiting
 $0.0123  1,200 tokens  5.0s\
 """)
 
@@ -82,11 +82,11 @@ $0.0123  1,200 tokens  5.0s\
 def test_a_run_at_60_columns() -> None:
     assert drawn(board(*STORY), 60) == snapshot("""\
 plan 1.0s  work 4.0s
-t01 write part 1 of the… qwen@ai01    done    1,412 tok 3.0s
-t02 write part 2 of the… gpt4o@openai working    88 tok 4.0s
-t03 ServerError: boom    qwen@ai02    failed            1.0s
-t04 write part 4 of the… qwen@ai02    witness           3.0s
-t05 write part 5 of the…              waiting
+t01 write part 1 of … qwen@ai01    done      1,412 tok  3.0s
+t02 write part 2 of … gpt4o@openai working      88 tok  4.0s
+t03 ServerError: boom qwen@ai02    failed               1.0s
+t04 write part 4 of … qwen@ai02    witness              3.0s
+t05 write part 5 of …              waiting
 $0.0123  1,200 tokens  5.0s\
 """)
 

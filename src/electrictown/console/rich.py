@@ -36,7 +36,8 @@ _STYLES: Mapping[State, str] = {
     "failed": "red",
 }
 _LEVELS: Mapping[Level, str] = {"detail": "", "info": "", "warning": "yellow", "error": "red"}
-_WIDE = 72
+_WIDE = 90
+_ROOMY = 72
 _NARROW = 50
 _AROUND = 6
 """Lines of the view that are neither subtask nor text."""
@@ -165,18 +166,19 @@ def _phases(phases: list[Phase], now: float) -> Text:
 
 
 def _table(rows: list[Row], now: float, width: int) -> Table:
-    table = Table.grid(padding=(0, 1), expand=True)
     wide, narrow = width >= _WIDE, width < _NARROW
+    table = Table.grid(padding=(0, 1 if width < _ROOMY else 2), expand=True)
     table.add_column(no_wrap=True)
     if not narrow:
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=12)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=24, ratio=1 if narrow else None)
+    # Least widths: the columns stay where they are while the work goes on.
+    table.add_column(no_wrap=True, overflow="ellipsis", min_width=9, max_width=12)
     if not narrow:
-        table.add_column(no_wrap=True, justify="right")
+        table.add_column(no_wrap=True, justify="right", min_width=9)
     if wide:
-        table.add_column(no_wrap=True, justify="right")
-    table.add_column(no_wrap=True, justify="right")
+        table.add_column(no_wrap=True, justify="right", min_width=6)
+    table.add_column(no_wrap=True, justify="right", min_width=5)
     for shown in rows:
         style = _STYLES[shown.state]
         elapsed = shown.elapsed(now)
