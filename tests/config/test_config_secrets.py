@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from electrictown.cli.config import command as config_command
+from electrictown.cli.app import app
 from electrictown.config import Config, parse_config
 from electrictown.errors import ConfigError
 from electrictown.redact import Secret, mask
@@ -120,18 +119,22 @@ def test_secrets_are_never_in_the_output_of_et_config(
     arguments: list[str],
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path_factory.mktemp("town") / "electrictown.yaml"
     path.write_text(f"providers:\n  a: {{type: ollama, {fields}}}\n")
     monkeypatch.setenv("KEY", KEY)
-    result = CliRunner().invoke(config_command, ["-c", str(path), *arguments])
-    assert result.exit_code == 0, result.output
-    assert "providers.a.type" in result.output
-    assert KEY not in result.output
+    code = app(["config", "-c", str(path), *arguments])
+    told = "".join(capsys.readouterr())
+    assert code == 0, told
+    assert "providers.a.type" in told
+    assert KEY not in told
 
 
 def test_et_config_shows_where_each_value_came_from(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path_factory.mktemp("town")
     (folder / "t.yaml").write_text(
@@ -141,11 +144,10 @@ def test_et_config_shows_where_each_value_came_from(
     (folder / "keys").write_text(f"ET_TEST_KEY={KEY}\n")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("ET_TEST_KEY", raising=False)
-    plain = CliRunner().invoke(config_command, ["-c", "t.yaml"])
-    assert plain.exit_code == 0
-    assert "$ET_TEST_KEY, which is not set" in plain.stderr
-    result = CliRunner().invoke(config_command, ["-c", "t.yaml", "--env-file", "keys", "--json"])
-    values = json.loads(result.stdout)["values"]
+    assert app(["config", "-c", "t.yaml"]) == 0
+    assert "$ET_TEST_KEY, which is not set" in capsys.readouterr().err
+    assert app(["config", "-c", "t.yaml", "--env-file", "keys", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)["values"]
     assert values["providers.a.type"] == {"value": "openai", "kind": "file", "where": "t.yaml:3"}
     assert values["providers.a.api_key"]["where"] == "$ET_TEST_KEY (t.yaml:4)"
     assert values["providers.a.timeouts.idle"] == {"value": 60.0, "kind": "default", "where": "default"}

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import electrictown
+from electrictown.errors import ConfigError
 
 HEAVY = ["aiohttp", "pydantic", "yaml", "rich", "click", "genai_prices", "xllamacpp", "huggingface_hub"]
 
@@ -44,6 +45,16 @@ def test_the_public_names_are_sorted_listed_and_each_has_one_home() -> None:
     star: dict[str, object] = {}
     exec("from electrictown import *", star)
     assert set(electrictown.__all__) == set(star) - {"__builtins__"}
+
+
+def test_a_wrong_configuration_shows_every_problem_in_the_traceback() -> None:
+    with pytest.raises(ConfigError) as caught:
+        electrictown.parse_config(
+            "providers:\n  a: {type: ollama}\nroles:\n  mayor: {modle: a/x}\nmodls: {}\n"
+        )
+    told = str(caught.value)
+    assert len(caught.value.problems) > 1
+    assert all(problem in told for problem in caught.value.problems)
 
 
 def test_another_name_is_an_attribute_error() -> None:

@@ -22,6 +22,8 @@ from electrictown.redact import mask
 __all__ = ["app"]
 
 _INTERRUPTED = 130
+_GONE = ("session", "loop", "rag")
+"""Commands of the Go original that are not here: nothing that is here was meant."""
 
 
 class _Lazy(click.Group):
@@ -54,6 +56,10 @@ class _Lazy(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
+        if name in _GONE:
+            raise UsageError(
+                f"the Go original's 'et {name}' is not in this version", hint="see docs/migrating-from-go.md"
+            )
         if not name.startswith("-") and name not in self.table:
             from difflib import get_close_matches
 
@@ -95,8 +101,11 @@ def app(arguments: Sequence[str]) -> int:
         code = stop.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as help_page:
+        help_page.show(sys.stderr)
+        code = help_page.exit_code
     except click.ClickException as problem:
-        problem.show(sys.stderr)
+        show_error(_mistyped(problem))
         code = problem.exit_code
     except ElectrictownError as error:
         show_error(error)
@@ -109,6 +118,15 @@ def app(arguments: Sequence[str]) -> int:
     _let_go(sys.stdout)
     _let_go(sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _mistyped(problem: click.ClickException) -> UsageError:
+    """What click found wrong with the command line, said as everything else is."""
+    context = problem.ctx if isinstance(problem, click.UsageError) else None
+    message = problem.format_message()
+    return UsageError(
+        message[:1].lower() + message[1:], hint=f"see '{context.command_path if context else 'et'} --help'"
+    )
 
 
 def _let_go(stream: TextIO) -> None:

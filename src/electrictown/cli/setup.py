@@ -9,10 +9,24 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
+from electrictown.errors import UsageError
+
 if TYPE_CHECKING:
     from electrictown.config import Config
 
 __all__ = ["GoFlags", "Headed", "config_option", "environment", "settle"]
+
+
+_GONE = {
+    "--iterate": "nothing is built or tested here",
+    "--max-iterations": "nothing is built or tested here",
+    "--rag-url": "there is no rag here",
+    "--rag-collection": "there is no rag here",
+    "--rag-embed-url": "there is no rag here",
+    "--rag-auto-ingest": "there is no rag here",
+    "--jina-key": "no URLs are fetched here",
+}
+"""Flags of the Go original that are not in this version, and why."""
 
 
 class Headed(click.Option):
@@ -42,8 +56,16 @@ class GoFlags(click.Command):
                 read += args[number:]
                 break
             name = f"-{word.partition('=')[0]}"
+            self._refuse_gone(name.replace("---", "--"))
             read.append(f"-{word}" if len(word) > 2 and word[1] != "-" and name in known else word)
         return super().parse_args(ctx, read)
+
+    def _refuse_gone(self, name: str) -> None:
+        if name in _GONE:
+            raise UsageError(
+                f"the Go original's {name} is not in this version: {_GONE[name]}",
+                hint="see docs/migrating-from-go.md",
+            )
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, in the order in which the headings first appear."""
