@@ -9,8 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from electrictown import CostTracker, Done, Mayor, Polecat, Refinery, Town, Witness, load_config
-from electrictown.llm.messages import TextDelta
+from electrictown import CostTracker, Done, Mayor, Polecat, Refinery, TextDelta, Town, Witness, load_config
 
 REHEARSAL = Path(__file__).parent / "rehearsal" / "electrictown.yaml"
 

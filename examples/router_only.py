@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 
-from electrictown import ChatRequest, Router, user
+from electrictown import ChatRequest, Reset, Router, TextDelta, user
 from electrictown.events import Event, HopTaken
-from electrictown.llm.messages import Reset, TextDelta
 from electrictown.llm.routes import Price, Route, RouteTable, Target
 from electrictown.llm.scripted import ScriptedProvider
 

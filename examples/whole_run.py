@@ -9,8 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from electrictown import Done, Task, Town, load_config
-from electrictown.engine.team import RunOptions
+from electrictown import Done, RunOptions, Task, Town, load_config
 from electrictown.events import Event, SubtaskEnded
 
 REHEARSAL = Path(__file__).parent / "rehearsal" / "electrictown.yaml"

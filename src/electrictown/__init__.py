@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from electrictown.config import load_config, parse_config
+    from electrictown.engine.team import RunOptions
     from electrictown.llm.costs import CostTracker
-    from electrictown.llm.messages import ChatRequest, ChatResponse, Message, assistant, system, user
+    from electrictown.llm.messages import (
+        ChatRequest,
+        ChatResponse,
+        End,
+        Message,
+        Reset,
+        TextDelta,
+        assistant,
+        system,
+        user,
+    )
     from electrictown.llm.provider import Provider, ProviderSettings
     from electrictown.llm.router import Router
     from electrictown.roles.mayor import Mayor
@@ -26,6 +37,7 @@ _HOMES = {
     "ChatResponse": "electrictown.llm.messages",
     "CostTracker": "electrictown.llm.costs",
     "Done": "electrictown.work",
+    "End": "electrictown.llm.messages",
     "Failed": "electrictown.work",
     "Mayor": "electrictown.roles.mayor",
     "Message": "electrictown.llm.messages",
@@ -35,10 +47,13 @@ _HOMES = {
     "ProviderSettings": "electrictown.llm.provider",
     "Refinery": "electrictown.roles.refinery",
     "Report": "electrictown.work",
+    "Reset": "electrictown.llm.messages",
     "Review": "electrictown.work",
     "Router": "electrictown.llm.router",
+    "RunOptions": "electrictown.engine.team",
     "Subtask": "electrictown.work",
     "Task": "electrictown.work",
+    "TextDelta": "electrictown.llm.messages",
     "Town": "electrictown.town",
     "Witness": "electrictown.roles.witness",
     "assistant": "electrictown.llm.messages",
@@ -53,6 +68,7 @@ __all__ = [
     "ChatResponse",
     "CostTracker",
     "Done",
+    "End",
     "Failed",
     "Mayor",
     "Message",
@@ -62,10 +78,13 @@ __all__ = [
     "ProviderSettings",
     "Refinery",
     "Report",
+    "Reset",
     "Review",
     "Router",
+    "RunOptions",
     "Subtask",
     "Task",
+    "TextDelta",
     "Town",
     "Witness",
     "assistant",

@@ -14,11 +14,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 import electrictown
 from electrictown.config import Config, parse_config
-from electrictown.llm.messages import End, Reset, TextDelta
 from electrictown.llm.provider import make_provider
 from electrictown.llm.routes import RouteTable, Target
 from electrictown.wiring import Routes, settings_of
@@ -122,10 +120,9 @@ def test_the_python_of_a_page_runs(
 
 async def in_a_town(name: str, pieces: list[str]) -> None:
     """Run the pieces in their order, in one namespace, inside an open town, as the page says."""
-    names: dict[str, object] = {name: getattr(electrictown, name) for name in electrictown.__all__}
+    names: dict[str, object] = {}
     async with electrictown.Town.open(electrictown.load_config("electrictown.yaml")) as town:
-        names |= {"town": town, "router": town.router(), "tracker": electrictown.CostTracker()}
-        names |= {"End": End, "Reset": Reset, "TextDelta": TextDelta, "replace": replace}
+        names |= {"town": town, "router": town.router()}
         for text in pieces:
             code = compile(text, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
             result = eval(code, names)
