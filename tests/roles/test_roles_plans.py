@@ -432,3 +432,23 @@ def test_any_json_is_a_runnable_plan_or_a_plan_error(value: object) -> None:
 def test_a_long_reply_of_nonsense_is_read_at_once(line: str) -> None:
     text = f"{line}\n" * 20_000
     assert isinstance(outcome(text), Plan | PlanError)
+
+
+STUCK = 20_000
+
+
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        "1. x " + " " * STUCK,
+        "1. x (depends" + " " * STUCK,
+        "1. x (depends on" + " " * STUCK,
+        "1. x [depends:" + " " * STUCK,
+        "1. x " + "[depends: " * STUCK,
+        "1. x\n" + "\n".join(" " * indent + "- y" for indent in range(1000)),
+    ],
+    ids=lambda text: text[:20].strip(),
+)
+def test_a_model_that_got_stuck_does_not_hold_up_the_town(stuck: str) -> None:
+    # A pattern that tries all divisions of a run takes minutes here.
+    assert len(parse(stuck).subtasks) in (1, 2)

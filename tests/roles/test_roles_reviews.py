@@ -93,3 +93,9 @@ def test_any_text_is_a_review(text: str) -> None:
     review = review_of(text, 6)
     assert review.score is None or 1 <= review.score <= 10
     assert review.passed == (review.score is not None and review.score >= 6)
+
+
+@pytest.mark.parametrize("stuck", ["score" + " " * 20_000, "score" + "*" * 20_000])
+def test_a_reviewer_that_got_stuck_does_not_hold_up_the_town(stuck: str) -> None:
+    # A pattern that tries all divisions of a run takes minutes here.
+    assert not review_of(f"1. x {stuck}\n```\n").passed

@@ -134,14 +134,17 @@ def _several(fields: dict[str, Any], keys: tuple[str, ...]) -> tuple[str, ...]:
 
 # markers in an item's text
 
+# Possessive, and not begun in the middle of a run of blanks: a model that is stuck may write a
+# hundred thousand of them, and no pattern may try each of their divisions.
 _MARK = re.compile(
-    r"[ \t]*\[\s*(depends?(?:[\s_]+on)?|dependenc(?:y|ies)|specialist|files?|paths?)\s*:\s*([^\]\n]*)\]",
+    r"(?<![ \t])[ \t]*+\[\s*+(depends?(?:[\s_]++on)?|dependenc(?:y|ies)|specialist|files?|paths?)"
+    r"\s*+:\s*+((?:[^\[\]\n]|\[[^\[\]\n]*+\])*+)\]",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(
-    r"[ \t]*\(\s*(?:depends?(?:[\s_]+on)?|dependenc(?:y|ies))\s*:?\s+([^()\n]*)\)"
-    r"|^[ \t]*(?:[-*+\N{BULLET}][ \t]+)?(?:\*\*)?(?:depends?(?:[ _]+on)?|dependenc(?:y|ies))"
-    r"(?:\*\*)?[ \t]*:[ \t]*(?:\*\*)?([^\n]*)$",
+    r"(?<![ \t])[ \t]*+\(\s*+(?:depends?(?:[\s_]++on)?|dependenc(?:y|ies))(?:\s*+:\s++|\s++)([^()\n]*+)\)"
+    r"|^[ \t]*+(?:[-*+\N{BULLET}][ \t]++)?(?:\*\*)?(?:depends?(?:[ _]++on)?|dependenc(?:y|ies))"
+    r"(?:\*\*)?[ \t]*+:[ \t]*+(?:\*\*)?([^\n]*+)$",
     re.IGNORECASE | re.MULTILINE,
 )
 _REFERENCE = re.compile(

@@ -29,7 +29,7 @@ _NUMBER = r"(-?[0-9]{1,4}(?:\.[0-9]{1,3})?)(?:\s*(?:/|out of)\s*([0-9]{1,3}))?(?
 _NO_RANGE = r"(?!\s*(?:-|\N{EN DASH}|to)\s*[0-9])"
 _LABELLED = re.compile(
     r"\b(overall|final|total)?[ \t]*(?:quality )?(?:score|rating|grade)\b"
-    r"[ \t*_`\"']*(?::|=|\bis\b|\bof\b)?[ \t*_`\"']*" + _NUMBER + _NO_RANGE,
+    r"[ \t*_`\"']*+(?::|=|\bis\b|\bof\b)?+[ \t*_`\"']*+" + _NUMBER + _NO_RANGE,
     re.IGNORECASE,
 )
 _BARE = re.compile(r"(?<![0-9./-])([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*(?:/|out of)\s*(10|100)(?![0-9./])")
