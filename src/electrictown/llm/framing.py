@@ -68,22 +68,19 @@ class SseSplitter:
             data = b"".join(self._pieces)
             self._pieces = []
             self._size = 0
-        events = data.split(b"\n\n")
-        rest = events.pop()
+        end = data.rfind(b"\n\n")
+        rest = data[end + 2 :] if end >= 0 else data
         if rest:
             self._pieces.append(rest)
             self._size = len(rest)
-        if len(data) > self._limit:
-            _check(max(map(len, events), default=0), self._limit)
+        if end < 0:
             _check(self._size, self._limit)
-        payloads: list[bytes] = []
-        for event in events:
-            # Nearly every event is one line of data.
-            if event[:6] == b"data: " and b"\n" not in event and len(event) > 6:
-                payloads.append(event[6:])
-            else:
-                payloads += _payloads(event)
-        return payloads
+            return []
+        events = data[:end]
+        if len(data) > self._limit:
+            _check(max(map(len, events.split(b"\n\n"))), self._limit)
+            _check(self._size, self._limit)
+        return _alike(events) or [p for event in events.split(b"\n\n") for p in _payloads(event)]
 
     def finish(self) -> list[bytes]:
         """The payload of a last event without its blank line."""
@@ -100,6 +97,23 @@ class SseSplitter:
             data = data[1:]
         self._after_cr = data[-1:] == b"\r"
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _alike(events: bytes) -> list[bytes]:
+    """The payloads where every event is one line of data, or a line `event:` and one of data; else nothing.
+
+    So are nearly all. Their lines make a table, which is read by columns: lines are found several times as
+    fast as blank lines, and nothing is done event by event.
+    """
+    lines = events.split(b"\n")
+    lines.append(b"")
+    height = lines.index(b"") + 1
+    if height not in (2, 3) or any(lines[height - 1 :: height]) or len(lines) % height:
+        return []
+    if height == 3 and not all(line[:6] == b"event:" for line in lines[::3]):
+        return []
+    payloads = [line[6:] for line in lines[height - 2 :: height] if line[:6] == b"data: "]
+    return payloads if len(payloads) * height == len(lines) and all(payloads) else []
 
 
 def _payloads(event: bytes) -> list[bytes]:
