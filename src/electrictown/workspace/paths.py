@@ -48,8 +48,11 @@ def _check_name(name: str) -> None:
         raise RefusalError("a name in the path is too long")
     if name != name.strip() or name.endswith("."):
         raise RefusalError(f"the name {name!r} begins or ends with a space, or ends with a dot")
-    if folded.rstrip(" .") in {".git", "git~1"}:
+    plain = folded.partition(":")[0].rstrip(" .")  # NTFS: what follows a colon is a stream of the same file
+    if plain in {".git", "git~1"}:
         raise RefusalError("files of git's own are not written")
+    if plain == "electrictown.yaml":
+        raise RefusalError("the town's own configuration is not written: it says where keys are sent")
     if folded.partition(".")[0].strip() in _DEVICES:
         raise RefusalError(f"the name {name!r} is reserved on some systems")
     if "/" in folded or "\\" in folded or folded.strip(".") == "":
