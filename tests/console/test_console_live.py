@@ -191,6 +191,8 @@ def shown(raw: str) -> str:
 def test_a_run_ends_with_its_bill_and_what_failed_over() -> None:
     assert shown(played(e.RunEnded(time=105, report=REPORT), environ={})) == snapshot("""\
 $0  0 tokens  0.0s
+
+
  by role            requests  input  cached  output     cost
    mayor                   2  1,200       0     150  $0.0123
  by provider        requests  input  cached  output     cost
@@ -207,6 +209,8 @@ def test_a_bill_fits_40_columns() -> None:
     raw = shown(played(e.RunEnded(time=105, report=REPORT), environ={}, width=40))
     assert raw == snapshot("""\
 $0  0 tokens  0.0s
+
+
  by role            requests     cost
    mayor                   2  $0.0123
  by provider        requests     cost

@@ -162,6 +162,7 @@ def _keys(config: Config) -> list[Finding]:
 
 
 async def _ping(town: Town, name: str) -> Finding:
+    from electrictown.console.text import count
     from electrictown.errors import ElectrictownError
 
     what = f"provider {name}"
@@ -172,7 +173,7 @@ async def _ping(town: Town, name: str) -> Finding:
         return Finding(what, "fail", error.message, error.hint, error.exit_code)
     except TimeoutError:
         return Finding(what, "fail", f"no answer within {_PATIENCE:g} s", "check base_url and the host")
-    return Finding(what, "ok", f"answers, {len(models)} models")
+    return Finding(what, "ok", f"answers, {count(len(models), 'model')}")
 
 
 def _targets(town: Town) -> list[Target]:

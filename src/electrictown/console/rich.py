@@ -94,6 +94,8 @@ class LiveView:
                 self._close(report)
 
     def _close(self, report: Report) -> None:
+        if self._shows_text and report.text:
+            self._console.print()  # below the result, which has come on stdout
         self._console.print(*_bill(report, self._console.width), sep="\n", end="")
         for text in hops(report):
             self._console.print(Text(f"failed over: {text}", "yellow"))
@@ -112,6 +114,8 @@ class LiveView:
             self._console.print(Text(prefix + told.text, _LEVELS[told.level]))
         if last:
             self._stop()
+            if self._shows_text and self._report is not None and self._report.text:
+                self._console.print()  # above the result, which comes on stdout
 
     def _stop(self) -> None:
         self._over = True

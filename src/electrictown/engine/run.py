@@ -74,7 +74,7 @@ class Run:
             if not limit.expired():
                 raise
             late = DeadlineError(
-                f"the run was not finished after {self._options.timeout:g} seconds", "--timeout allows more"
+                f"the run was not finished after {self._options.timeout:g} s", "--timeout allows more"
             )
             self._error = Failure.of(late)
         except ElectrictownError as error:
