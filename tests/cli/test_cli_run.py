@@ -173,6 +173,17 @@ def test_specialists_can_be_left_out(shell: Shell) -> None:
     assert without.results[0].attempts[0].model in {"m0", "m1"}
 
 
+def test_what_was_changed_in_a_plan_is_said_once(shell: Shell) -> None:
+    town = FakeTown(plan="1. the schema [specialist: sqll]\n2. the page")
+    specialists = "specialists:\n  sql: {description: queries, model: chief}\n"
+    with serving(town) as server:
+        shell.configure(yaml_of(server.url, extra=specialists))
+        said = shell.et("run", "--json", "build it")
+    (note,) = said.report.notes
+    assert "sqll" in note
+    assert said.err.count(note) == 1
+
+
 def test_the_guardrail_asks_again_below_the_threshold(shell: Shell) -> None:
     town = FakeTown(
         plan="1. the only part",

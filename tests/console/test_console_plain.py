@@ -15,6 +15,7 @@ PLAN = Plan(
         Subtask("t01", "write the parser"),
         Subtask("t02", "test the\nparser", depends=("t01",), specialist="tester"),
     ),
+    notes=("the specialist 'testr' is read as 'tester'",),
 )
 LIMITED = Failure("RateLimitError", "too many requests")
 REPORT = Report(
@@ -97,6 +98,7 @@ plan: asking claude
 plan: 2 subtasks
   t01 write the parser
   t02 [tester] test the parser (after t01)
+plan: the specialist 'testr' is read as 'tester'
 plan done in 1.0s
 t01 started on qwen@ai01
 polecat t01 waits 3.0s for qwen@ai01: rate limited

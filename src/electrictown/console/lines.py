@@ -97,7 +97,7 @@ def _plan(plan: Plan) -> list[Line]:
         by = f" [{subtask.specialist}]" if subtask.specialist else ""
         after = f" (after {', '.join(subtask.depends)})" if subtask.depends else ""
         lines.append(Line(f"  {line(f'{subtask.id}{by} {subtask.text}{after}', 160)}", "detail"))
-    return lines
+    return lines + [Line(line(f"plan: {note}")) for note in plan.notes]
 
 
 def _review(event: e.SubtaskReviewed) -> Line:
