@@ -110,6 +110,7 @@ def test_nodes_shows_version_loaded_models_latency_and_speed(shell: Shell) -> No
     assert first.split()[:3] == ["up", "up", "0.15.2"]
     assert "fake-0" in first
     assert second.split()[:2] == ["gone", "down:"]
+    assert head.index("version") == first.index("0.15.2") < len(second) // 2, "a long reason moves no column"
     assert (up["host"], up["version"], up["models"], up["loaded"]) == ("up", "0.15.2", 2, ["fake-0"])
     assert up["measured_on"] == "fake-0"
     assert up["tokens_per_second"] > 0

@@ -273,7 +273,7 @@ def test_a_terminal_shows_the_run_as_it_goes(shell: Shell) -> None:
         ("t02", "write the printer"),
         ("t03", "write the tests"),
     ):
-        assert re.search(rf"{subtask} {text} +m[01]@h[01] ", shown), shown
+        assert re.search(rf"{subtask} +{text} +m[01]@h[01] ", shown), shown
     assert re.search(r"plan (chief )?\d", shown)
     assert "$0 " in shown
     assert "The merged result." in shown
