@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from electrictown.config.yaml_tree import Data, Key, is_table
 from electrictown.redact import Secret
@@ -44,7 +45,24 @@ def resolve(data: Data, environ: Mapping[str, str], path: Key, found: Resolved) 
     if path not in found.unset and any(sensitive(str(step)) for step in path[2:]):
         # A header's scheme is no secret: "Bearer abc" hides abc.
         Secret(text.rpartition(" ")[2])
+    for credential in _in_address(text):
+        Secret(credential)
     return text
+
+
+def _in_address(text: str) -> Iterator[str]:
+    """What an address carries that opens a door: its password, and values named like a credential."""
+    if "://" not in text:
+        return
+    try:
+        address = urlsplit(text)
+    except ValueError:  # no address: said by whoever checks it
+        return
+    password = address.password or address.username or ""
+    yield from (password, unquote(password))
+    for name, value in parse_qsl(address.query):
+        if sensitive(name):
+            yield value
 
 
 def _text(text: str, environ: Mapping[str, str], path: Key, found: Resolved) -> str:
