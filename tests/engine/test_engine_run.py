@@ -324,6 +324,28 @@ async def test_a_given_plan_is_not_paid_for_again_and_a_dry_run_asks_for_nothing
         assert any(isinstance(e, PlanMade) for e in events)
 
 
+@pytest.mark.parametrize(
+    ("subtasks", "said"),
+    [
+        ((), "has none"),
+        ((Subtask("a", "x"), Subtask("a", "y")), "used twice"),
+        ((Subtask("a", "x"), Subtask("b", " ")), "empty"),
+        ((Subtask("a", "x", depends=("q",)),), "no subtask 'q'"),
+    ],
+)
+async def test_a_given_plan_that_cannot_be_run_is_refused_before_anything_is_asked(
+    subtasks: tuple[Subtask, ...], said: str
+) -> None:
+    town = FakeTown()
+    async with FakeServer(reply=town) as server:
+        report, _ = await run(server, yaml_of(server.url), RunOptions(plan=Plan("build it", subtasks)))
+    assert not town.asked
+    assert report.exit_code == 1
+    assert report.error is not None
+    assert report.error.type == "PlanError"
+    assert said in report.error.message
+
+
 async def test_the_worst_case_of_a_dry_run_is_unknown_without_limits_and_a_bound_with_them() -> None:
     plan = Plan("build it", (Subtask("t01", "one"), Subtask("t02", "two")))
     town = FakeTown()

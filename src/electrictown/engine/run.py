@@ -25,7 +25,7 @@ from electrictown.llm.admission import Admission
 from electrictown.llm.messages import Chunk
 from electrictown.llm.router import Router
 from electrictown.llm.routes import Target
-from electrictown.roles.plans import single
+from electrictown.roles.plans import single, validate_plan
 from electrictown.roles.refinery import Refinery, polished
 from electrictown.roles.role import text_of
 from electrictown.work import Done, Failure, Outcome, Plan, Planned, Report, Result, Task
@@ -113,7 +113,7 @@ class Run:
             await self._refined(self._team.refinery)
 
     async def _plan_made(self) -> Plan:
-        plan = self._plan
+        plan = validate_plan(self._plan) if self._plan is not None else None
         if plan is None and not self._team.worker.route.pool:
             plan = single(self._task.text)
         if plan is None:
