@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -12,6 +12,7 @@ from electrictown.events import HopTaken, Waiting, ignore
 from electrictown.llm.attempt import Asking, Attempt, Stack, failure_of
 from electrictown.llm.chain import Chain, Step
 from electrictown.llm.messages import ChatRequest, Chunk, End, Reset
+from electrictown.llm.provider import Batched
 from electrictown.llm.routes import Target
 from electrictown.llm.watch import Late, Watch
 from electrictown.redact import mask
@@ -53,7 +54,7 @@ class Call:
             ProviderError: when nobody could answer.
             DeadlineError: when the time is over.
         """
-        loop, current_task = asyncio.get_running_loop(), asyncio.current_task
+        loop = asyncio.get_running_loop()
         with Watch(loop, self._stack.policy.deadline, self._late) as watch:
             while True:
                 watch.work()
@@ -71,18 +72,19 @@ class Call:
                         else:
                             async with provider.stream_chat_completion(request) as reply:
                                 attempt.reply = reply
-                                async for chunk in reply:
-                                    if type(chunk) is End:
-                                        attempt.response = chunk.response
-                                        break
-                                    if attempt.first_token is None:
-                                        attempt.answered()
-                                    # rest() and work(), spelt out: this runs for every chunk
-                                    watch.task = None
-                                    yield chunk
-                                    if watch.over:
-                                        raise Late
-                                    watch.task = current_task(loop)
+                                next_batch = _batches(reply)
+                                while attempt.response is None and (batch := await next_batch()):
+                                    watch.rest()  # once a batch: this runs for every chunk
+                                    for chunk in batch:
+                                        if type(chunk) is End:
+                                            attempt.response = chunk.response
+                                            break
+                                        if attempt.first_token is None:
+                                            attempt.answered()
+                                        yield chunk
+                                        if watch.over:
+                                            raise Late
+                                    watch.work()
                 watch.rest()
                 if attempt.response is not None:
                     yield End(attempt.response)
@@ -157,3 +159,17 @@ class Call:
         trouble = self._stack.admission.trouble(target) or Failure("ProviderError", "it was not available")
         wait = self._stack.admission.delay(target)
         return replace(trouble, message=f"left alone for {wait:.0f} s more: {mask(trouble.message)}")
+
+
+def _batches(reply: AsyncIterator[Chunk]) -> Callable[[], Awaitable[Sequence[Chunk]]]:
+    """What gives the next chunks of `reply`: all that one read brought, where it can, else one."""
+    if isinstance(reply, Batched):
+        return reply.next_batch
+    chunks = aiter(reply)
+
+    async def next_chunk() -> list[Chunk]:
+        async for chunk in chunks:
+            return [chunk]
+        return []
+
+    return next_chunk

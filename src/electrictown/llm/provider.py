@@ -6,7 +6,7 @@ A third party adds a provider with one class and one entry point in the group
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +17,7 @@ from electrictown.llm.messages import ChatRequest, ChatResponse, Chunk, Json, Mo
 from electrictown.redact import Secret
 
 __all__ = [
+    "Batched",
     "Inspectable",
     "Node",
     "Provider",
@@ -101,6 +102,19 @@ class Provider(Protocol):
 
         Raises:
             ProviderError: when the endpoint cannot say.
+        """
+        ...
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A reply that can be taken in batches too: a step for every read instead of one for every chunk."""
+
+    async def next_batch(self) -> Sequence[Chunk]:
+        """The next chunks, at least one; nothing at the end.
+
+        Raises:
+            ProviderError: as iterating does.
         """
         ...
 

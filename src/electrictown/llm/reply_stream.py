@@ -33,6 +33,8 @@ __all__ = ["ReplyStream", "as_utf8"]
 
 def as_utf8(data: bytes) -> bytes:
     """`data` with what is no UTF-8 in it replaced by U+FFFD: a wire reads nothing else."""
+    if data.isascii():
+        return data
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -98,16 +100,21 @@ class ReplyStream:
     async def __anext__(self) -> Chunk:
         for chunk in self._chunks:
             return chunk
-        return await self._read_on()
+        self._chunks = iter(await self.next_batch())
+        for chunk in self._chunks:
+            return chunk
+        raise StopAsyncIteration
 
-    async def _read_on(self) -> Chunk:
-        """The next chunk, from as many more bytes as it takes."""
+    async def next_batch(self) -> list[Chunk]:
+        """The next chunks, as many as one read brings; see `Batched`."""
+        if rest := list(self._chunks):
+            return rest
         if self._failure is not None:
             raise self._failure
         answer = self._answer
-        if self._over or answer is None:
-            raise StopAsyncIteration
         chunks: list[Chunk] = []
+        if self._over or answer is None:
+            return chunks
         try:
             while not chunks:
                 data = await answer.read()
@@ -119,10 +126,9 @@ class ReplyStream:
                     self._take_whole(data + await answer.read_all(), chunks)
         except ProviderError as error:
             self._failure = self._provider.told(error, self._request.model)
-        if chunks:  # what came before a failure is still the reader's
-            self._chunks = iter(chunks)
-            return next(self._chunks)
-        raise self._failure or StopAsyncIteration
+        if self._failure is not None and not chunks:  # what came before a failure is still the reader's
+            raise self._failure
+        return chunks
 
     def _is_stream(self, data: bytes) -> bool:
         """Whether the reply begins like a stream; then the splitter stands ready."""
@@ -140,16 +146,13 @@ class ReplyStream:
         splitter = self._splitter
         if splitter is None:
             return
-        feed = self._decoder.feed
-        for payload in splitter.feed(data) if data else splitter.finish():
-            try:
-                feed(payload, chunks)
-            except UnicodeDecodeError:  # raised before anything of the event was taken
-                feed(as_utf8(payload), chunks)
-            if chunks and type(last := chunks[-1]) is End:
-                chunks.pop()
-                self._end(last, chunks)
-                return
+        payloads = splitter.feed(data) if data else splitter.finish()
+        if not b"".join(payloads).isascii():
+            payloads = [as_utf8(payload) for payload in payloads]
+        self._decoder.feed_all(payloads, chunks)
+        if chunks and type(last := chunks[-1]) is End:
+            chunks.pop()
+            self._end(last, chunks)
 
     def _finish(self, chunks: list[Chunk]) -> None:
         """The body is over: what it still holds, and whether it is complete."""

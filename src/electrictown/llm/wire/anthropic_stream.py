@@ -7,6 +7,9 @@ https://docs.claude.com/en/docs/build-with-claude/streaming
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Literal
+
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
@@ -32,20 +35,20 @@ from electrictown.llm.wire.parts import as_object, as_objects
 __all__ = ["AnthropicDecoder"]
 
 
-class _Delta(Struct, gc=False):
-    type: str = ""
-    text: str | None = None
+class _TextPiece(Struct, gc=False):
+    type: Literal["text_delta"]
+    text: str
 
 
-class _Event(Struct, gc=False):
-    """As much of an event as text needs; all else is decoded a second time, whole."""
+class _TextEvent(Struct, gc=False):
+    """A piece of text, as nearly all events are; whatever else comes is refused, and decoded whole."""
 
-    type: str = ""
+    type: Literal["content_block_delta"]
+    delta: _TextPiece
     index: int = 0
-    delta: _Delta | None = None
 
 
-_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_text = msgspec.json.Decoder(_TextEvent).decode
 
 
 class _Block:
@@ -103,21 +106,22 @@ class AnthropicDecoder:
 
     def feed(self, payload: bytes, out: list[Chunk]) -> None:
         """Decode one event's payload; see `StreamDecoder.feed`."""
-        try:
-            event = _decode_event(payload)
-        except msgspec.MsgspecError:
-            self._feed_other(payload, out)
-            return
-        delta = event.delta
-        if (
-            delta is not None
-            and event.index == self._text_index
-            and delta.type == "text_delta"
-            and delta.text
-        ):
-            self._text_pieces.append(delta.text)
-            out.append(TextDelta(delta.text))
-        elif event.type != "ping":
+        self.feed_all((payload,), out)
+
+    def feed_all(self, payloads: Iterable[bytes], out: list[Chunk]) -> None:
+        """Decode the events of one read; see `StreamDecoder.feed_all`."""
+        add_chunk = out.append
+        for payload in payloads:
+            try:
+                event = _decode_text(payload)
+            except msgspec.DecodeError:
+                pass
+            else:
+                if event.index == self._text_index:
+                    if text := event.delta.text:
+                        self._text_pieces.append(text)
+                        add_chunk(TextDelta(text))
+                    continue
             self._feed_other(payload, out)
 
     def _feed_other(self, payload: bytes, out: list[Chunk]) -> None:

@@ -6,7 +6,7 @@ socket, no clock and no key: it can be tested against recorded exchanges alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, Protocol
 
 from msgspec import Struct, field
@@ -45,6 +45,10 @@ class StreamDecoder(Protocol):
             ProviderError: for an error event, typed as `Wire.error` would.
             BadReplyError: for a payload that is not the protocol's.
         """
+        ...
+
+    def feed_all(self, payloads: Iterable[bytes], out: list[Chunk]) -> None:
+        """`feed` for each of `payloads`: the events of one read, where a call for each would cost most."""
         ...
 
     def finish(self, *, allow_incomplete: bool = False) -> End | None:

@@ -6,7 +6,8 @@ has come, and then the body ends. https://ai.google.dev/api/generate-content#v1b
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterable
+from typing import Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -69,8 +70,8 @@ class _Content(Struct, gc=False):
 
 class _Candidate(Struct, gc=False):
     content: _Content
-    index: int = 0
-    finishReason: str | None = None
+    index: Literal[0] | None = None
+    finishReason: None = None
 
 
 class _Tokens(Struct, gc=False):
@@ -87,8 +88,10 @@ _NOTHING = msgspec.Raw()
 class _Reply(Struct, gc=False):
     """A chunk of plain text; whatever is more fails to decode as one and is read at leisure."""
 
-    candidates: list[_Candidate]
+    candidates: tuple[_Candidate]
     usageMetadata: msgspec.Raw = _NOTHING
+    promptFeedback: None = None
+    error: None = None
 
 
 _decode_plain = msgspec.json.Decoder(_Reply).decode
@@ -184,20 +187,26 @@ class GeminiDecoder:
 
     def feed(self, payload: bytes, out: list[Chunk]) -> None:
         """Decode one event's payload; see `StreamDecoder.feed`."""
-        if self._begun:  # the first chunk is read at leisure: it says who answers
-            try:
-                reply = _decode_plain(payload)
-            except msgspec.MsgspecError:
-                pass
-            else:
-                if len(reply.candidates) == 1 and not (candidate := reply.candidates[0]).finishReason:
+        self.feed_all((payload,), out)
+
+    def feed_all(self, payloads: Iterable[bytes], out: list[Chunk]) -> None:
+        """Decode the events of one read; see `StreamDecoder.feed_all`."""
+        for payload in payloads:
+            if self._begun:  # the first chunk is read at leisure: it says who answers
+                try:
+                    reply = _decode_plain(payload)
+                except msgspec.DecodeError:
+                    pass
+                else:
                     if reply.usageMetadata is not _NOTHING:
                         self._counted = reply.usageMetadata
-                    if not candidate.index:
-                        for part in candidate.content.parts:
-                            if part.text:
-                                self._text(part.text, part.thought, out)
-                    return
+                    for part in reply.candidates[0].content.parts:
+                        if text := part.text:
+                            self._text(text, part.thought, out)
+                    continue
+            self._feed_other(payload, out)
+
+    def _feed_other(self, payload: bytes, out: list[Chunk]) -> None:
         if payload.strip() == b"[DONE]":
             return  # gateways may close like the chat API
         found: Json = parse_json(payload)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -45,14 +45,15 @@ __all__ = ["OllamaDecoder", "typed_error"]
 class _Said(Struct, gc=False):
     content: str | None = None
     thinking: str | None = None
-    tool_calls: list[msgspec.Raw] | None = None
+    tool_calls: None = None
 
 
 class _Line(Struct, gc=False):
-    """As much of a line as text needs; all else is decoded a second time, whole."""
+    """A line of text or thoughts, as nearly all are; whatever else comes is decoded whole."""
 
-    message: _Said | None = None
+    message: _Said
     done: bool = False
+    error: None = None
 
 
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -83,31 +84,35 @@ class OllamaDecoder:
 
     def feed(self, payload: bytes, out: list[Chunk]) -> None:
         """Decode one line; see `StreamDecoder.feed`."""
-        try:
-            line = _decode_line(payload)
-        except msgspec.MsgspecError:
-            line = None
-        if (
-            line is None
-            or line.done
-            or (said := line.message) is None
-            or said.tool_calls
-            or not self._begun
-            or self._ended
-        ):
-            if self._ended:
-                return
-            found: Json = parse_json(payload)
-            if not isinstance(found, dict):
-                raise BadReplyError(f"this is no line of a reply: {excerpt(payload)}")
-            self.take(as_object(found), out)
+        self.feed_all((payload,), out)
+
+    def feed_all(self, payloads: Iterable[bytes], out: list[Chunk]) -> None:
+        """Decode the lines of one read; see `StreamDecoder.feed_all`."""
+        add_text, add_chunk = self._text.append, out.append
+        for payload in payloads:
+            if self._begun and not self._ended:
+                try:
+                    line = _decode_line(payload)
+                except msgspec.DecodeError:
+                    pass
+                else:
+                    if not line.done:
+                        if thought := line.message.thinking:
+                            self._thoughts.append(thought)
+                            add_chunk(ReasoningDelta(thought))
+                        if text := line.message.content:
+                            add_text(text)
+                            add_chunk(TextDelta(text))
+                        continue
+            self._feed_other(payload, out)
+
+    def _feed_other(self, payload: bytes, out: list[Chunk]) -> None:
+        if self._ended:
             return
-        if said.content:
-            self._text.append(said.content)
-            out.append(TextDelta(said.content))
-        if said.thinking:
-            self._thoughts.append(said.thinking)
-            out.append(ReasoningDelta(said.thinking))
+        found: Json = parse_json(payload)
+        if not isinstance(found, dict):
+            raise BadReplyError(f"this is no line of a reply: {excerpt(payload)}")
+        self.take(as_object(found), out)
 
     def take(self, line: dict[str, Json], out: list[Chunk]) -> None:
         """Takes one line, decoded."""

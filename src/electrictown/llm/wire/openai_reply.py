@@ -6,7 +6,8 @@ from OpenAI the difference stands beside the field.
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterable
+from typing import Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -46,7 +47,7 @@ def decode_body(body: bytes, origin: str) -> ChatResponse:
     """
     if not body.strip():
         raise IncompleteReplyError("the reply is empty")
-    found = read_struct(_decode_first, _First, body)
+    found = read_struct(_decode_chunk, _Chunk, body)
     if found.choices and all(choice.index for choice in found.choices):
         found.choices[0].index = 0  # a server that counts from one
     reply = _Reply(origin)
@@ -103,6 +104,10 @@ class _Groq(Struct, gc=False):
 
 
 class _Chunk(Struct, gc=False):
+    """A chunk, or a whole body."""
+
+    id: str | None = None
+    model: str | None = None
     choices: list[_Choice] | None = None
     usage: OpenAIUsage | None = None
     error: Json = None
@@ -111,66 +116,74 @@ class _Chunk(Struct, gc=False):
     detail: Json = None
 
 
-class _First(_Chunk, gc=False):
-    """The first chunk, or a whole body: who answers is read once."""
+class _PlainDelta(Struct, gc=False):
+    content: str
+    reasoning_content: None = None
+    reasoning: None = None
+    reasoning_details: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+    annotations: None = None
+    executed_tools: None = None
+    audio: None = None
 
-    id: str | None = None
-    model: str | None = None
+
+class _PlainChoice(Struct, gc=False):
+    delta: _PlainDelta
+    index: Literal[0] | None = None
+    finish_reason: None = None
+    error: None = None
 
 
+class _Plain(Struct, gc=False):
+    """A chunk that is one piece of text and nothing else, as nearly all are: the decoder sees to that.
+
+    It names every field that `_Chunk` reads, and asks that all but the text be absent or null.
+    """
+
+    choices: tuple[_PlainChoice]
+    usage: None = None
+    error: None = None
+    x_groq: None = None
+
+
+_decode_plain = msgspec.json.Decoder(_Plain).decode
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
-_decode_first = msgspec.json.Decoder(_First).decode
 
 
 class ChatStream:
     """Decodes the events of one streamed reply."""
 
-    __slots__ = ("_add_text", "_ended", "_named", "_reply")
+    __slots__ = ("_ended", "_named", "_reply")
 
     def __init__(self, origin: str) -> None:
         self._reply = _Reply(origin)
-        self._add_text = self._reply.texts.append
-        self._named = False
+        self._named = False  # it has begun, and said who answers
         self._ended = False
 
     def feed(self, payload: bytes, out: list[Chunk]) -> None:
         """Decode one event; see `StreamDecoder.feed`."""
-        if self._named:
-            try:
-                chunk = _decode_chunk(payload)
-            except msgspec.DecodeError:
-                self._feed_other(payload, out)
-                return
-            # Nearly every event is one piece of text and nothing else.
-            if chunk.choices and chunk.usage is None and chunk.error is None and len(chunk.choices) == 1:
-                choice = chunk.choices[0]
-                delta = choice.delta
-                if (
-                    delta is not None
-                    and choice.finish_reason is None
-                    and type(delta.content) is str
-                    and delta.tool_calls is None
-                    and delta.reasoning is None
-                    and delta.reasoning_content is None
-                    and delta.reasoning_details is None
-                    and delta.refusal is None
-                    and delta.annotations is None
-                    and not choice.index
-                    and chunk.x_groq is None
-                    and delta.function_call is None
-                    and delta.executed_tools is None
-                    and choice.error is None
-                ):
-                    if text := delta.content:
-                        self._add_text(text)
-                        out.append(TextDelta(text))
-                    return
-            self._reply.take(chunk, out, payload)
-            return
-        self._feed_other(payload, out)
+        self.feed_all((payload,), out)
+
+    def feed_all(self, payloads: Iterable[bytes], out: list[Chunk]) -> None:
+        """Decode the events of one read; see `StreamDecoder.feed_all`."""
+        add_text, add_chunk = self._reply.texts.append, out.append
+        for payload in payloads:
+            if self._named:
+                try:
+                    text = _decode_plain(payload).choices[0].delta.content
+                except msgspec.DecodeError:
+                    pass
+                else:
+                    if text:
+                        add_text(text)
+                        add_chunk(TextDelta(text))
+                    continue
+            self._feed_other(payload, out)
 
     def _feed_other(self, payload: bytes, out: list[Chunk]) -> None:
-        """The first events, `[DONE]`, and what the strict decoder refused."""
+        """The first events, `[DONE]`, and whatever is more than a piece of text."""
         if self._ended or not payload or payload.isspace():
             return
         if payload.strip() == b"[DONE]":
@@ -180,11 +193,8 @@ class ChatStream:
             self._named = False  # what follows is none of ours
             out.append(End(self._reply.response()))
             return
-        first: _First = read_struct(_decode_first, _First, payload)
-        self._reply.id = self._reply.id or first.id or ""
-        self._reply.model = self._reply.model or first.model or ""
-        self._named = bool(self._reply.model)
-        self._reply.take(first, out, payload)
+        self._reply.take(read_struct(_decode_chunk, _Chunk, payload), out, payload)
+        self._named = self._reply.begun and bool(self._reply.model)
 
     def finish(self, *, allow_incomplete: bool = False) -> End | None:
         """The end of the body: complete after `[DONE]` or, as many servers do, after a finish reason."""
@@ -272,9 +282,8 @@ class _Reply:
         Raises:
             ProviderError: when it carries an error.
         """
-        if isinstance(chunk, _First):
-            self.id = self.id or chunk.id or ""
-            self.model = self.model or chunk.model or ""
+        self.id = self.id or chunk.id or ""
+        self.model = self.model or chunk.model or ""
         groq = chunk.x_groq or _NO_GROQ
         usage = chunk.usage or groq.usage
         if usage is not None and (self.usage is None or counts_anything(usage)):

@@ -7,7 +7,7 @@ the final response object, which is the truth; whatever of it was not streamed i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import msgspec
@@ -248,6 +248,11 @@ class ResponsesStream:
         self._found = _Response()
         self._final: list[Item] = []
         self._ended = False
+
+    def feed_all(self, payloads: Iterable[bytes], out: list[Chunk]) -> None:
+        """Decode the events of one read; see `StreamDecoder.feed_all`."""
+        for payload in payloads:
+            self.feed(payload, out)
 
     def feed(self, payload: bytes, out: list[Chunk]) -> None:
         """Decode one event; see `StreamDecoder.feed`."""
