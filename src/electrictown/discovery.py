@@ -71,7 +71,7 @@ async def discover(environ: Mapping[str, str] = os.environ) -> Discovery:
     Raises:
         ConfigError: when it offers nothing; the hint says what to do.
     """
-    keys = [vendor for vendor in VENDORS if environ.get(vendor.variable)]
+    keys = [vendor for vendor in VENDORS if environ.get(vendor.variable, "").strip()]
     if keys:
         leader, *others = keys
         why = (

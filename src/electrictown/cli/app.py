@@ -147,4 +147,5 @@ def show_error(error: ElectrictownError) -> None:
         lines += [f"  {problem}" for problem in error.problems]
     if error.hint:
         lines.append(f"  hint: {error.hint}")
-    print(mask("\n".join(lines)), file=sys.stderr)
+    with suppress(OSError):  # where stderr cannot be written the exit code has to do
+        print(mask("\n".join(lines)), file=sys.stderr)

@@ -37,7 +37,7 @@ def command(config: str | None, env_file: str | None, *, as_json: bool) -> None:
 
 
 def _lines(_: Config, origins: Mapping[str, Origin]) -> str:
-    shown = [(name, _plain(origin.value), origin.where) for name, origin in origins.items()]
+    shown = [(_plain(name), _plain(origin.value), origin.where) for name, origin in origins.items()]
     name_width = max(len(name) for name, _, _ in shown)
     value_width = min(40, max(len(value) for _, value, _ in shown))
     rows = [f"{name:{name_width}}  {value:{value_width}}  {where}" for name, value, where in shown]

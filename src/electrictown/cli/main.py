@@ -23,8 +23,10 @@ def main() -> None:
     # Imports make thousands of objects that live as long as the program: looking for rubbish among
     # them costs a tenth of the start.
     gc.set_threshold(100_000)
-    from electrictown.cli.app import app
-
+    try:
+        from electrictown.cli.app import app
+    except KeyboardInterrupt:  # app answers for those that come later
+        sys.exit(130)
     sys.exit(app(arguments))
 
 

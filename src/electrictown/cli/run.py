@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+_LARGEST = 16 << 20
+"""Bytes that a task or a plan may have: more than any model reads."""
+
+
 class _Duration(click.ParamType[float]):
     """`90s`, `30m`, `2h`; a bare number is minutes, as in the Go original. The value is seconds."""
 
@@ -37,6 +41,20 @@ class _Duration(click.ParamType[float]):
         if not seconds:
             self.fail(f"{value!r} is no length of time; write 90s, 30m or 2h", param, ctx)
         return seconds
+
+
+class _Folder(click.Path):
+    """A folder; an empty name, as a shell's unset variable leaves it, is not the working folder."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        if not str(value).strip():
+            self.fail("it names no folder; write . for this one", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class _Score(click.FloatRange):
@@ -161,7 +179,7 @@ class _Output(Headed):
 @click.option(
     "--output-dir",
     cls=_Output,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_Folder(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="Write the files that workers give into this folder.",
 )
@@ -266,7 +284,7 @@ def _task(words: tuple[str, ...], plan: Plan | None) -> Task:
     source = "argument"
     if typed == "-":
         source = "stdin"
-        typed = _decoded(sys.stdin.buffer.read(), "the task from stdin")
+        typed = _decoded(sys.stdin.buffer.read(_LARGEST + 1), "the task from stdin")
     elif typed.startswith("@"):
         source = typed[1:]
         typed = _read(source, "task")
@@ -288,7 +306,8 @@ def _read_plan(file: str) -> Plan:
 def _read(file: str, what: str) -> str:
     shown = f"the {what} file {file}"
     try:
-        data = Path(file).expanduser().read_bytes()
+        with Path(file).expanduser().open("rb") as stream:
+            data = stream.read(_LARGEST + 1)
     except (OSError, RuntimeError) as error:  # RuntimeError: ~somebody who has no home here
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{shown} cannot be read: {reason}", "check the path") from None
@@ -296,6 +315,8 @@ def _read(file: str, what: str) -> str:
 
 
 def _decoded(data: bytes, what: str) -> str:
+    if len(data) > _LARGEST:
+        raise UsageError(f"{what} is larger than {_LARGEST >> 20} MiB", "is it the right one?")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 import click
@@ -115,6 +116,7 @@ async def settle(
         config = discovery.config
         notes = (f"no electrictown.yaml: {discovery.why}",)
     if not quiet:
-        for note in notes:
-            print(note, file=sys.stderr)
+        with suppress(OSError):  # a full disk below stderr is no reason to do no work
+            for note in notes:
+                print(note, file=sys.stderr)
     return config

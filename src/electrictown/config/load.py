@@ -30,10 +30,15 @@ def find_config(explicit: str | None = None, environ: Mapping[str, str] = os.env
 
     Looked for in the current folder, in $HOME, and in $XDG_CONFIG_HOME/electrictown. The word "auto"
     passes over all of them: the machine is looked at instead.
+
+    Raises:
+        ConfigError: when `explicit` is empty.
     """
     if explicit == "auto":
         return None
-    if explicit:
+    if explicit is not None:
+        if not explicit.strip():  # a variable of a shell that is not set: no other file is taken for it
+            raise ConfigError("no file is named", "--config wants a path, or auto")
         return Path(explicit).expanduser()
     home = Path(environ.get("HOME") or Path.home())
     settings = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")

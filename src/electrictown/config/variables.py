@@ -70,7 +70,7 @@ def _text(text: str, environ: Mapping[str, str], path: Key, found: Resolved) -> 
         return text
     whole = _WHOLE.fullmatch(text)
     wanted = [whole[1]] if whole else [m[2] or m[3] for m in _INSIDE.finditer(text) if not m[1]]
-    absent = [name for name in wanted if not environ.get(name)]
+    absent = [name for name in wanted if not environ.get(name, "").strip()]
     if wanted:
         found.variables[path] = ", ".join(f"${name}" for name in wanted)
     for name in wanted:

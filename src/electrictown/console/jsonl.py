@@ -19,9 +19,10 @@ class Jsonl:
         self._stream = stream
         self._encoder = msgspec.json.Encoder()
         self._gone = False
+        self._error: OSError | None = None
 
     def __call__(self, event: Event) -> None:
-        """Write `event`. Never raises: a reader that went away stops the writing."""
+        """Write `event`. Never raises: a reader that went away, or a full disk, stops the writing."""
         if self._gone:
             return
         text = self._encoder.encode(event).decode()
@@ -31,11 +32,20 @@ class Jsonl:
         try:
             self._stream.write(f"{text}\n")
             self._stream.flush()
-        except (OSError, ValueError):  # the reader went away, or the stream is closed
+        except (BrokenPipeError, ValueError):  # the reader went away, or the stream is closed
             self._gone = True
+        except OSError as error:
+            self._gone, self._error = True, error
 
     def close(self) -> None:
-        """Nothing is left to write: the report came with `run.ended`."""
+        """Nothing is left to write: the report came with `run.ended`.
+
+        Raises:
+            OSError: once, when events could not be written though somebody was there to read them.
+        """
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
 
 def _masked(value: Any) -> Any:  # noqa: ANN401  (any JSON value)

@@ -132,16 +132,26 @@ def pattern(wanted: str) -> str | None:
     return wanted[1:-1] if len(wanted) > 2 and wanted[0] == wanted[-1] == "/" else None
 
 
+_LARGEST = 16 << 20
+
+
 def _read(path: Path) -> Json:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ConfigError(
+                f"{path}: the script is larger than {_LARGEST >> 20} MiB",
+                hint="is it the right file?",
+                file=str(path),
+            )
         if path.suffix == ".json":
             return msgspec.json.decode(data)
         import yaml
 
         try:
             return yaml.safe_load(data)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"{path}: not YAML: {error}", file=str(path)) from error
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
