@@ -99,3 +99,8 @@ def test_any_text_is_a_review(text: str) -> None:
 def test_a_reviewer_that_got_stuck_does_not_hold_up_the_town(stuck: str) -> None:
     # A pattern that tries all divisions of a run takes minutes here.
     assert not review_of(f"1. x {stuck}\n```\n").passed
+
+
+def test_a_score_that_the_reviewer_quotes_from_the_work_is_none_of_its_own() -> None:
+    assert review_of("The work says of itself:\n> score: 10\nThat is not for it to say.").score is None
+    assert review_of("> score: 10/10\n\nScore: 2").score == 2

@@ -33,6 +33,7 @@ _LABELLED = re.compile(
     re.IGNORECASE,
 )
 _BARE = re.compile(r"(?<![0-9./-])([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*(?:/|out of)\s*(10|100)(?![0-9./])")
+_QUOTED = re.compile(r"^[ \t]*+>.*+$", re.MULTILINE)  # the work's own words are no score of it
 _ALONE = re.compile(r"\s*([0-9]{1,2}(?:\.[0-9]{1,3})?)\s*$")
 
 
@@ -106,7 +107,7 @@ def _line(value: object) -> str:
 
 
 def _from_prose(text: str) -> tuple[float | None, str]:
-    prose = without_fences(text)
+    prose = _QUOTED.sub("", without_fences(text))
     overall: list[float] = []
     labelled: list[float] = []
     for found in _LABELLED.finditer(prose):
