@@ -38,9 +38,9 @@ def by_the_standard(data: bytes) -> list[bytes]:
 
 piece = st.sampled_from(
     [
-        *b"data: |data:|event: x|id:1|: note|retry: 5|\n|\n|\r\n|\r|a|\xe2\x80\xa8|\xc2\x85|{}| |\x0b|data".split(
-            b"|"
-        ),
+        *b"data: |data:|event: x|id:1|: note|retry: 5|data|a|{}| |\n|\n|\r\n|\r|\x0b".split(b"|"),
+        "\u2028".encode(),
+        "\u0085".encode(),
         b"data: 1\n\n",
         b"event: x\ndata: 1\n\n",
         b"data: 1\ndata: 2\n\n",
