@@ -210,3 +210,15 @@ async def test_waiting_is_told_before_the_wait_and_each_try_is_told() -> None:
     await stage.ask()
     kinds = [type(e) for e in stage.events]
     assert kinds == [CallStarted, CallEnded, Waiting, CallStarted, CallEnded]
+
+
+async def test_a_host_that_is_away_is_not_waited_for_through_every_pause_of_its_breaker() -> None:
+    away = ServerError("away")
+    stage = Stage(only=Actor(*[away] * 20), admission=MemoryAdmission(failures=2, pause=5))
+    start = now()
+    for _ in range(4):
+        with pytest.raises(ServerError):
+            await stage.ask()
+    # 5 and 10 seconds are worth a wait, 20 and 40 are not.
+    assert now() - start < 4 * 16
+    assert all(waiting.seconds <= 15 for waiting in stage.told(Waiting))

@@ -202,8 +202,8 @@ def command(**given: Unpack[_Given]) -> int:
     model, and says what it chose.
 
     \b
-    Exit codes: 0 done, 1 work failed, 2 usage or configuration, 4 a key is
-    missing or wrong, 75 try again later, 130 interrupted.
+    Exit codes: 0 done, 1 work failed, 2 usage or configuration, 4 a key was
+    refused, 75 try again later, 130 interrupted.
     """
     from electrictown.console.choose import choose
     from electrictown.engine.run import INTERRUPTED

@@ -9,12 +9,20 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from electrictown.errors import ContextWindowError, DeadlineError, ProviderError, RateLimitError
+from electrictown.errors import (
+    ContextWindowError,
+    DeadlineError,
+    OverloadedError,
+    ProviderError,
+    RateLimitError,
+)
 from electrictown.llm.routes import Target
 from electrictown.redact import mask
+from electrictown.work import Failure
 
 __all__ = ["Chain", "RetryPolicy", "Step"]
 
+_BUSY = frozenset({RateLimitError.__name__, OverloadedError.__name__})
 _INSTANT = 0.001  # seconds: timers come early by a clock's resolution
 
 
@@ -23,8 +31,9 @@ class RetryPolicy(Struct, frozen=True):
 
     A target is asked `tries` times at the most, `rate_limit_tries` times when it answers that it is
     asked too often. Between two tries of one target passes a random time of up to
-    `base_delay * 2 ** (tries - 1)`, at the most `longest_delay`, or what Retry-After says; nobody
-    waits longer than `retry_after_cap`. `deadline` ends the whole call, whatever it is doing; None: never.
+    `base_delay * 2 ** (tries - 1)`, at the most `longest_delay`, or what Retry-After says. A host that
+    asks for time is waited for up to `retry_after_cap`, one that just fails up to `patience`, each time.
+    `deadline` ends the whole call, whatever it is doing; None: never.
     """
 
     tries: int = 5
@@ -32,6 +41,7 @@ class RetryPolicy(Struct, frozen=True):
     base_delay: float = 0.5
     longest_delay: float = 30.0
     retry_after_cap: float = 60.0
+    patience: float = 15.0
     deadline: float | None = 3600.0
 
     def backoff(self, tries: int) -> float:
@@ -67,16 +77,22 @@ class Step(Struct, frozen=True):
 class Chain:
     """The targets of one call, in the order of preference, and what came of each.
 
-    `delay` tells the seconds until a target is available for anybody (`Admission.delay`).
+    `delay` tells the seconds until a target is available for anybody (`Admission.delay`), `trouble`
+    what made it unavailable (`Admission.trouble`).
     """
 
     def __init__(
-        self, targets: tuple[Target, ...], policy: RetryPolicy, delay: Callable[[Target], float]
+        self,
+        targets: tuple[Target, ...],
+        policy: RetryPolicy,
+        delay: Callable[[Target], float],
+        trouble: Callable[[Target], Failure | None],
     ) -> None:
         self.policy = policy
         self.failures: list[tuple[Target, ProviderError]] = []
         self._places = [_Place(t) for i, t in enumerate(targets) if t not in targets[:i]]
         self._delay = delay
+        self._trouble = trouble
         self._final: ProviderError | None = None
 
     def next(self, now: float, left: float) -> Step | None:
@@ -100,9 +116,17 @@ class Chain:
                 best, shortest = place, wait
         if best is None:
             return None
-        if shortest <= min(self.policy.retry_after_cap, left):
+        longest = self.policy.retry_after_cap if self._asks_for_time(best) else self.policy.patience
+        if shortest <= min(longest, left):
             return Step(best.target, shortest)
         return None if self.failures else Step(best.target, insist=True)
+
+    def _asks_for_time(self, place: _Place) -> bool:
+        """Whether the target is there and wants to be left alone for a while, rather than away."""
+        if place.error is not None:
+            return isinstance(place.error, RateLimitError) or place.error.retry_after is not None
+        trouble = self._trouble(place.target)
+        return trouble is not None and trouble.type in _BUSY
 
     def failed(self, target: Target, error: ProviderError, now: float) -> float:
         """Note a failure; returns the seconds for which nobody should ask `target` (0.0: no reason known)."""
