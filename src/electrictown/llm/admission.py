@@ -26,7 +26,7 @@ __all__ = ["Admission", "Lease", "MemoryAdmission", "Speed"]
 _INSTANT = 0.001  # seconds: a loop's timers come early by its clock's resolution
 
 
-class Speed(Struct, frozen=True):
+class Speed(Struct, frozen=True, gc=False):
     """What a target has shown so far: output tokens a second, seconds a call, calls measured.
 
     Both are exponentially weighted: the last few calls count most.

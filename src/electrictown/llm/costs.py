@@ -12,7 +12,7 @@ from electrictown.work import Cost
 __all__ = ["CostTracker", "Spent", "Summary"]
 
 
-class Spent(Struct, frozen=True):
+class Spent(Struct, frozen=True, gc=False):
     """One request's line: who asked whom, the tokens, and US dollars (None: unknown, never 0).
 
     `partial` marks a reply that was cut: more may be billed than is known.

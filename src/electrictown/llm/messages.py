@@ -185,7 +185,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     options: dict[str, Json] = field(default_factory=dict[str, Json])
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, gc=False):
     """Tokens of one reply in disjoint buckets: the total is input + cache_read + cache_write + output.
 
     `input` is uncached input. `cache_write_1h` is the part of `cache_write` that is kept for an hour,

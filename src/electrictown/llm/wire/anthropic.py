@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote
 
@@ -76,7 +77,7 @@ class AnthropicWire:
 
     def decode(self, body: bytes) -> ChatResponse:
         """The reply in a complete body; see `Wire.decode`."""
-        return decode_events(body, self.decoder()) or decode_message(body, self.origin)
+        return decode_events(body, self.decoder) or decode_message(body, self.origin)
 
     def decoder(self) -> AnthropicDecoder:
         """A new decoder for one stream."""
@@ -133,6 +134,7 @@ _NO_THINKING = re.compile(r"thinking[^ ]* (?:is|are) not supported")
 _GENERATION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2})(?!\d))?")
 
 
+@lru_cache(256)  # a program has few models
 def generation(model: str) -> tuple[int, int] | None:
     """Version of a Claude by its name: (4, 5); None for a model of others, a nameless one is new."""
     if "claude" not in model.lower():

@@ -148,7 +148,7 @@ class Facts:
 def _buckets(tokens: dict[str, Json]) -> list[int]:
     """The counts of `Usage`, in its order, out of a usage object."""
     kept = as_object(tokens.get("cache_creation"))
-    hour, five = (as_int(kept.get(f"ephemeral_{time}_input_tokens")) for time in ("1h", "5m"))
+    hour, five = as_int(kept.get("ephemeral_1h_input_tokens")), as_int(kept.get("ephemeral_5m_input_tokens"))
     return [
         as_int(tokens.get("input_tokens")),
         as_int(tokens.get("cache_read_input_tokens")),
@@ -180,10 +180,15 @@ def decode_message(body: bytes, origin: str) -> ChatResponse:
     if not isinstance(content, list | str):
         raise BadReplyError(f"this is no message: {excerpt(body)}")
     parts: list[Part] = [Text(content)] if content and isinstance(content, str) else []
-    for raw in _decode_whole(body).content if isinstance(content, list) else ():
-        block = as_object(parse_json(bytes(raw)))
-        arguments = bytes(_decode_input(raw).input).decode() if "input" in block else ""
-        parts.extend(parts_of(block, arguments))
+    blocks = as_objects(content)
+    if any("input" in block for block in blocks):  # arguments are wanted as the model wrote them
+        for raw in _decode_whole(body).content:
+            block = as_object(parse_json(bytes(raw)))
+            arguments = bytes(_decode_input(raw).input).decode() if "input" in block else ""
+            parts.extend(parts_of(block, arguments))
+    else:
+        for block in blocks:
+            parts.extend(parts_of(block, ""))
     facts = Facts()
     facts.read(answer)
     facts.count(answer.get("usage"))

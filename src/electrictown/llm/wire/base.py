@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, Protocol
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from electrictown.errors import ProviderError
 from electrictown.llm.messages import ChatRequest, ChatResponse, Chunk, End, Model, Usage
@@ -23,7 +23,7 @@ class HttpCall(Struct, frozen=True):
     path: str
     body: bytes = b""
     method: Literal["GET", "POST"] = "POST"
-    headers: dict[str, str] = field(default_factory=dict[str, str])
+    headers: dict[str, str] = {}
 
 
 class ModelsPage(Struct, frozen=True):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote
 
@@ -55,14 +56,12 @@ class GeminiWire:
 
     def encode(self, request: ChatRequest, *, stream: bool) -> HttpCall:
         """`POST /v1beta/models/{model}:generateContent`, or `:streamGenerateContent?alt=sse`."""
-        model = request.model if "/" in request.model else f"models/{request.model}"
-        verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
         body = merged(_body(request, self.origin), request.options)
-        return HttpCall(f"/v1beta/{quote(model)}:{verb}", encode_json(body))
+        return HttpCall(_path(request.model, stream=stream), encode_json(body))
 
     def decode(self, body: bytes) -> ChatResponse:
         """The reply in a complete body, or in the list of chunks that a stream without `alt=sse` is."""
-        return decode_events(body, self.decoder()) or decode_reply(body, self.origin)
+        return decode_events(body, self.decoder) or decode_reply(body, self.origin)
 
     def decoder(self) -> GeminiDecoder:
         """A new decoder for one stream."""
@@ -100,6 +99,13 @@ class GeminiWire:
         token = as_text(as_object(page).get("nextPageToken"))
         following = HttpCall(f"{_PAGE}&pageToken={quote(token, safe='')}", method="GET") if token else None
         return ModelsPage(models, following)
+
+
+@lru_cache(256)  # a program has few models
+def _path(model: str, *, stream: bool) -> str:
+    named = model if "/" in model else f"models/{model}"
+    verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
+    return f"/v1beta/{quote(named)}:{verb}"
 
 
 def _body(request: ChatRequest, origin: str) -> dict[str, Json]:
@@ -153,6 +159,7 @@ def _config(request: ChatRequest) -> dict[str, Json]:
 _NUMBER = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
 
 
+@lru_cache(256)
 def _generation(model: str) -> tuple[int, int]:
     """Version of a Gemini by its name: (2, 5); a nameless one is new, a model of another family old."""
     found = _NUMBER.search(model.lower())

@@ -244,7 +244,7 @@ class GeminiDecoder:
             self._said = as_text(candidate.get("finishMessage"))
 
     def _count(self, told: dict[str, Json]) -> None:
-        tokens = _Tokens(*(as_int(told.get(name)) for name in _Tokens.__struct_fields__))
+        tokens = _Tokens(*[as_int(told.get(name)) for name in _Tokens.__struct_fields__])
         self._counted = None
         # The last one wins, except that some hold no counts at all.
         if tokens.promptTokenCount or tokens.candidatesTokenCount or tokens.thoughtsTokenCount:

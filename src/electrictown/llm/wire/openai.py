@@ -49,7 +49,7 @@ class OpenAIWire:
 
     def decode(self, body: bytes) -> ChatResponse:
         """The reply in a complete body; see `Wire.decode`."""
-        return decode_events(body, self.decoder()) or decode_body(body, self.origin)
+        return decode_events(body, self.decoder) or decode_body(body, self.origin)
 
     def decoder(self) -> ChatStream:
         """A new decoder for one stream."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import cast
 
 import msgspec
@@ -96,8 +97,12 @@ def read_usage(found: OpenAIUsage | None) -> Usage | None:
 
 def counts_anything(found: OpenAIUsage) -> bool:
     """Whether a usage object holds a count at all: some servers send an empty one in every chunk."""
-    told = (found.prompt_tokens, found.input_tokens, found.completion_tokens, found.output_tokens)
-    return any(count is not None for count in told)
+    return not (
+        found.prompt_tokens is None
+        and found.completion_tokens is None
+        and found.input_tokens is None
+        and found.output_tokens is None
+    )
 
 
 def _cost(found: OpenAIUsage) -> float | None:
@@ -149,6 +154,7 @@ def finish_reason(word: str, *, calls: bool, refused: bool = False) -> FinishRea
 _REASONING_MODEL = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d)|codex)(?!.*chat)", re.I)
 
 
+@lru_cache(256)  # a program has few models
 def is_reasoning_model(model: str) -> bool:
     """Whether OpenAI's model of this name takes `max_completion_tokens` and no temperature."""
     return _REASONING_MODEL.search(model) is not None

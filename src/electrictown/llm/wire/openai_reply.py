@@ -327,9 +327,10 @@ class _Reply:
         if message.function_call is not None:  # the form before tools; there is one call at most
             piece = _ToolCall(index=0, type="function_call", function=message.function_call)
             self._take_call(piece, out, whole=whole)
-        for name in ("annotations", "executed_tools"):
-            if extra := cast(list[Json] | None, getattr(message, name)):
-                self._extras.setdefault(name, []).extend(extra)
+        if message.annotations:
+            self._extras.setdefault("annotations", []).extend(message.annotations)
+        if message.executed_tools:
+            self._extras.setdefault("executed_tools", []).extend(message.executed_tools)
         if message.audio:
             self._extras.setdefault("audio", []).append(message.audio)
 

@@ -54,7 +54,7 @@ class ResponsesWire:
 
     def decode(self, body: bytes) -> ChatResponse:
         """The reply in a complete body; see `Wire.decode`."""
-        return decode_events(body, self.decoder()) or decode_response(body, self.origin)
+        return decode_events(body, self.decoder) or decode_response(body, self.origin)
 
     def decoder(self) -> ResponsesStream:
         """A new decoder for one stream."""
