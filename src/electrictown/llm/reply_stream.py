@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -31,8 +32,21 @@ if TYPE_CHECKING:
 __all__ = ["ReplyStream", "as_utf8"]
 
 
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""JSON's escapes, a pair of surrogates as one; the group is half a pair by itself."""
+
+
 def as_utf8(data: bytes) -> bytes:
-    """`data` with what is no UTF-8 in it replaced by U+FFFD: a wire reads nothing else."""
+    """`data` with what is no text in it replaced by U+FFFD: a wire reads nothing else.
+
+    That is bytes that are no UTF-8, and half a surrogate pair, which servers that count in UTF-16 send
+    when they cut an emoji in two.
+    """
+    if _may_hold_surrogates(data):
+        data = _ESCAPES.sub(lambda escape: b"\\ufffd" if escape[1] else escape[0], data)
     if data.isascii():
         return data
     try:
@@ -40,6 +54,10 @@ def as_utf8(data: bytes) -> bytes:
     except UnicodeDecodeError:
         return data.decode(errors="replace").encode()
     return data
+
+
+def _may_hold_surrogates(data: bytes) -> bool:
+    return b"\\ud" in data or b"\\uD" in data
 
 
 class ReplyStream:
@@ -147,7 +165,8 @@ class ReplyStream:
         if splitter is None:
             return
         payloads = splitter.feed(data) if data else splitter.finish()
-        if not b"".join(payloads).isascii():
+        together = b"".join(payloads)
+        if not together.isascii() or _may_hold_surrogates(together):
             payloads = [as_utf8(payload) for payload in payloads]
         self._decoder.feed_all(payloads, chunks)
         if chunks and type(last := chunks[-1]) is End:
