@@ -36,7 +36,7 @@ class Call:
         self._targets = targets
         self._asking = asking
         self._emit = None if stack.emit is ignore else stack.emit
-        self._chain = Chain(targets, stack.policy, stack.admission.delay)
+        self._chain = Chain(targets, stack.policy, stack.admission.delay, stack.admission.trouble)
         self._attempt: Attempt | None = None
         for target in targets:
             if target.provider not in stack.providers:
