@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BODY", "Answer"]
 
 MAX_BODY = 256 << 20
-"""The largest reply in bytes that is read whole."""
+"""The largest reply in bytes, streamed or whole: a host that never stops talking is cut off."""
 
 _NEVER = math.inf
 _TICK = 0.001  # seconds: a loop's timer may come early by its clock's resolution
@@ -44,6 +44,7 @@ class Answer:
         "_first",
         "_loop",
         "_response",
+        "_size",
         "_timer",
         "_to",
         "_transport",
@@ -68,6 +69,7 @@ class Answer:
         self._first = first
         self._deadline = deadline
         self._begun = False  # the first byte has come
+        self._size = 0
         self._waiting = 0.0  # since when `read` waits; 0 while it does not
         self._timer: asyncio.TimerHandle | None = None
         self._failure: ProviderError | None = None
@@ -83,7 +85,7 @@ class Answer:
         Raises:
             FirstTokenTimeout, IdleTimeout: silence, or the whole request takes too long.
             IncompleteReplyError: the connection was lost before the reply's end.
-            BadReplyError: the reply cannot be unpacked.
+            BadReplyError: the reply cannot be unpacked, or does not end.
         """
         failure: ProviderError
         self._waiting = self._loop.time()
@@ -99,9 +101,12 @@ class Answer:
         else:
             self._waiting = 0.0
             self._begun = True
+            self._size += len(data)
             if not data:
                 self._stop_timer()
-            return data
+            if self._size <= MAX_BODY:
+                return data
+            failure = self._too_large(MAX_BODY)
         self.close()
         raise failure
 
@@ -114,7 +119,7 @@ class Answer:
             size += len(data)
             if size > limit:
                 self.close()
-                raise BadReplyError(f"the reply of {self._to.host} is larger than {limit} bytes")
+                raise self._too_large(limit)
             if self._content.at_eof():
                 break
         self._stop_timer()
@@ -166,6 +171,9 @@ class Answer:
             return min(self._deadline, self._first)
         idle = self._to.timeouts.idle
         return self._deadline if idle is None else min(self._deadline, self._waiting + idle)
+
+    def _too_large(self, limit: int) -> ProviderError:
+        return BadReplyError(f"the reply of {self._to.host} is larger than {limit} bytes")
 
     def _too_late(self, whole: bool) -> ProviderError:
         times, host = self._to.timeouts, self._to.host
