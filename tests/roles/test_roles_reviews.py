@@ -104,3 +104,17 @@ def test_a_reviewer_that_got_stuck_does_not_hold_up_the_town(stuck: str) -> None
 def test_a_score_that_the_reviewer_quotes_from_the_work_is_none_of_its_own() -> None:
     assert review_of("The work says of itself:\n> score: 10\nThat is not for it to say.").score is None
     assert review_of("> score: 10/10\n\nScore: 2").score == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "10/10 tests fail. Score: none",
+        "10 out of 10 failing tests, nothing works",
+        "Rating: N/A (8/10 files missing)",
+    ],
+)
+def test_a_count_is_no_score(text: str) -> None:
+    review = review_of(text)
+    assert review.score is None
+    assert not review.passed

@@ -32,7 +32,14 @@ _LABELLED = re.compile(
     r"[ \t*_`\"']*+(?::|=|\bis\b|\bof\b)?+[ \t*_`\"']*+" + _NUMBER + _NO_RANGE,
     re.IGNORECASE,
 )
-_BARE = re.compile(r"(?<![0-9./-])([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*(?:/|out of)\s*(10|100)(?![0-9./])")
+_BARE = re.compile(
+    r"(?<![0-9./-])([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*(?:/|out of)\s*(10|100)(?![0-9./])"
+    r"(?!\s+(?:\w+\s+)?(?:tests?|cases?|checks?|points?|requirements?|criteria|functions?|files?|lines?)\b)",
+    re.IGNORECASE,
+)
+_NONE = re.compile(
+    r"\b(?:score|rating|grade)\b[ \t*_`\"':=]*(?:none|n/?a|unknown|not given)\b", re.IGNORECASE
+)
 _QUOTED = re.compile(r"^[ \t]*+>.*+$", re.MULTILINE)  # the work's own words are no score of it
 _ALONE = re.compile(r"\s*([0-9]{1,2}(?:\.[0-9]{1,3})?)\s*$")
 
@@ -121,7 +128,7 @@ def _from_prose(text: str) -> tuple[float | None, str]:
     ]
     alone = _ALONE.match(prose)
     only = [score for found in [alone] if found and (score := _scaled(float(found[1]), 10)) is not None]
-    scores = overall or labelled or bare or only
+    scores = overall or labelled or ([] if _NONE.search(prose) else bare or only)
     critique = "\n".join(line for line in text.split("\n") if not _LABELLED.search(line) or len(line) > 60)
     critique = re.sub(r"^\W*critique\W*", "", critique.strip(), flags=re.IGNORECASE).strip()
     return min(scores, default=None), critique or (text if scores else "")
