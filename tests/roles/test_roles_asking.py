@@ -338,3 +338,14 @@ async def test_the_example_in_the_prompt_is_itself_a_plan() -> None:
     told = prompt("decompose", task="x", limit=3, specialists="")
     example = next(line for line in told.splitlines() if line.startswith("{"))
     assert len(json.loads(example)["subtasks"]) == 2
+
+
+def test_a_polish_that_loses_most_of_a_long_text_is_refused_and_a_short_one_is_free() -> None:
+    def reply(text: str) -> ChatResponse:
+        return ChatResponse(message=assistant(text), finish_reason="stop")
+
+    long = "one line of finished work\n" * 40
+    with pytest.raises(BadReplyError, match="lost most of the work"):
+        polished(long, reply("I improved it."))
+    assert polished(long, reply(long[:700])) == long[:700].strip()
+    assert polished("a short draft of two lines\nand more", reply("short")) == "short"

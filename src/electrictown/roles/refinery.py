@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Refinery", "polished"]
 
+_LONG = 500
+"""Characters from which a text is long enough to judge by its length."""
+
+_LEAST = 0.5
+"""The share of a long text that a polish must leave: less is a summary, whatever it was asked for."""
+
 
 class Refinery(Role):
     """The polisher: correctness, names, error handling, style. The arguments are those of `Role`."""
@@ -71,14 +77,21 @@ def polished(original: str, response: ChatResponse) -> str:
     """The polished text in a reply, when nothing of `original` was lost on the way.
 
     Raises:
-        BadReplyError: when the reply is empty or was cut, or a file of the original is missing in it;
-            whoever asked keeps the original.
+        BadReplyError: when the reply is empty or was cut, when a file of the original is missing in it,
+            or when most of a longer text is; whoever asked keeps the original.
     """
     text = text_of(response)
     if response.finish_reason == "length":
         raise BadReplyError(
             "the polished text was cut off before its end",
             hint="raise max_tokens for the refinery's model",
+            provider=response.provider,
+            model=response.model,
+        )
+    if len(original) >= _LONG and len(text) < len(original) * _LEAST:
+        raise BadReplyError(
+            f"the polished text has lost most of the work ({len(text):,} of {len(original):,} characters)",
+            hint="give the refinery a larger model, or leave it out with --no-refinery",
             provider=response.provider,
             model=response.model,
         )
