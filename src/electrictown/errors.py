@@ -24,7 +24,12 @@
     ├── DependencyError         a subtask this one needs has failed
     ├── WorkspaceError          a file cannot be written where it was asked
     ├── SandboxError            a command cannot be run safely
-    └── BudgetExceeded          the cap is reached                                              exit 5
+    ├── BudgetExceeded          the cap is reached                                              exit 5
+    ├── StoppedError            nothing new is begun: somebody wants the run to stop            exit 130
+    └── JournalError            what was done cannot be written down, or read                   exit 75
+        ├── UnknownRunError     there is no such run                                            exit 2
+        ├── RunBusyError        another process drives the run                                  exit 75
+        └── LeaseLostError      another worker has taken this work over: stop at once
 
 Two facts on each class decide routing: `retry_same` (wait, then ask the same host again) and
 `try_next` (move down the chain). An expected failure of a subtask travels as data
@@ -50,6 +55,8 @@ __all__ = [
     "FirstTokenTimeout",
     "IdleTimeout",
     "IncompleteReplyError",
+    "JournalError",
+    "LeaseLostError",
     "ModelNotFoundError",
     "OverloadedError",
     "PlanError",
@@ -57,8 +64,11 @@ __all__ = [
     "QuotaError",
     "RateLimitError",
     "RefusedError",
+    "RunBusyError",
     "SandboxError",
     "ServerError",
+    "StoppedError",
+    "UnknownRunError",
     "UsageError",
     "WorkspaceError",
 ]
@@ -267,3 +277,29 @@ class BudgetExceeded(ElectrictownError):
     def __init__(self, message: str, hint: str = "", *, detail: Mapping[str, float] | None = None) -> None:
         super().__init__(message, hint)
         self.detail = dict(detail or {})
+
+
+class StoppedError(ElectrictownError):
+    """Nothing new is begun, because somebody wants the run to stop; what is under way may end."""
+
+    exit_code = 130
+
+
+class JournalError(ElectrictownError):
+    """What a run has done cannot be written down, or read; nothing that was committed is lost."""
+
+    exit_code = 75
+
+
+class UnknownRunError(JournalError):
+    """The journal has no such run."""
+
+    exit_code = 2
+
+
+class RunBusyError(JournalError):
+    """Another process drives the run; there is never more than one."""
+
+
+class LeaseLostError(JournalError):
+    """Another worker has taken the work over while this one was away; it stops at once."""

@@ -17,11 +17,12 @@ from typing import Protocol
 from msgspec import Struct
 
 from electrictown.errors import ProviderError, RateLimitError
+from electrictown.llm.costs import CostTracker
 from electrictown.llm.messages import ChatRequest, Usage
 from electrictown.llm.routes import Target
 from electrictown.work import Failure
 
-__all__ = ["Admission", "Lease", "MemoryAdmission", "Speed"]
+__all__ = ["Admission", "Asking", "Lease", "MemoryAdmission", "Speed"]
 
 _INSTANT = 0.001  # seconds: a loop's timers come early by its clock's resolution
 
@@ -37,6 +38,18 @@ class Speed(Struct, frozen=True, gc=False):
     calls: int
 
 
+class Asking(Struct, frozen=True):
+    """On whose behalf a call is made; `call` is its key in the journal, `tracker` also wants its costs."""
+
+    role: str = ""
+    subtask: str = ""
+    call: str = ""
+    tracker: CostTracker | None = None
+
+
+_NOBODY = Asking()
+
+
 class Lease(Protocol):
     """The leave to make one request. Exactly one outcome is told; leaving without is an abandoned call.
 
@@ -44,6 +57,11 @@ class Lease(Protocol):
     that a backend with a budget can settle its reservation. The methods return at once; what takes
     time is done on leaving the `async with`.
     """
+
+    @property
+    def request(self) -> ChatRequest:
+        """The request that may go out: a backend with a budget may have limited its `max_tokens`."""
+        ...
 
     def answered(self) -> None:
         """The host has begun to answer: it is well, however the reply ends."""
@@ -73,7 +91,7 @@ class Admission(Protocol):
     """Who may ask which target when."""
 
     def admit(
-        self, target: Target, request: ChatRequest, *, insist: bool = False
+        self, target: Target, request: ChatRequest, asking: Asking = _NOBODY, *, insist: bool = False
     ) -> AbstractAsyncContextManager[Lease | None]:
         """Wait for a slot of the target's host, in turn, and take everything the request needs.
 
@@ -258,9 +276,11 @@ class MemoryAdmission:
         self._hosts: dict[str, _Slots] = {}
         self._targets: dict[tuple[str, str], _Health] = {}
 
-    def admit(self, target: Target, request: ChatRequest, *, insist: bool = False) -> _MemoryLease:
+    def admit(
+        self, target: Target, request: ChatRequest, asking: Asking = _NOBODY, *, insist: bool = False
+    ) -> _MemoryLease:
         """A slot and the breaker's leave; see `Admission.admit`."""
-        return _MemoryLease(self._health(target), self._slots(target), self._weight, insist=insist)
+        return _MemoryLease(request, self._health(target), self._slots(target), self._weight, insist=insist)
 
     def delay(self, target: Target) -> float:
         """Seconds until the target may be asked; see `Admission.delay`."""
@@ -311,9 +331,18 @@ class MemoryAdmission:
 class _MemoryLease:
     """One request's slot and leave."""
 
-    __slots__ = ("_health", "_insist", "_probe", "_slots", "_weight")
+    __slots__ = ("_health", "_insist", "_probe", "_slots", "_weight", "request")
 
-    def __init__(self, health: _Health, slots: _Slots | None, weight: float, *, insist: bool) -> None:
+    def __init__(
+        self,
+        request: ChatRequest,
+        health: _Health,
+        slots: _Slots | None,
+        weight: float,
+        *,
+        insist: bool,
+    ) -> None:
+        self.request = request
         self._health = health
         self._slots = slots
         self._weight = weight

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from electrictown.errors import (
@@ -18,7 +17,7 @@ from electrictown.errors import (
     ProviderError,
 )
 from electrictown.events import CallEnded, CallStarted, Emit
-from electrictown.llm.admission import Admission, Lease
+from electrictown.llm.admission import Admission, Asking, Lease
 from electrictown.llm.chain import Chain, RetryPolicy
 from electrictown.llm.costs import CostTracker
 from electrictown.llm.messages import ChatRequest, ChatResponse, Usage
@@ -28,20 +27,12 @@ from electrictown.llm.routes import Target
 from electrictown.redact import mask
 from electrictown.work import Failure
 
-__all__ = ["Asking", "Attempt", "Stack", "addressed", "failure_of"]
+__all__ = ["Attempt", "Stack", "addressed", "failure_of"]
 
 _BILLED = (BadReplyError, IncompleteReplyError, IdleTimeout)
 """Failures after which a vendor may send a bill although no usage was told."""
 
 _NO_USAGE = Usage()
-
-
-class Asking(Struct, frozen=True):
-    """On whose behalf a call is made, and who else wants its costs."""
-
-    role: str = ""
-    subtask: str = ""
-    tracker: CostTracker | None = None
 
 
 class Stack(Protocol):
@@ -147,6 +138,7 @@ class Attempt:
     def under(self, lease: Lease) -> Attempt:
         """The same attempt, now with the leave to go."""
         self._lease = lease
+        self.request = lease.request
         self.pending = "had not ended its reply"
         return self
 

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from electrictown.errors import ConfigError, DeadlineError
 from electrictown.events import HopTaken, Waiting, ignore
-from electrictown.llm.attempt import Asking, Attempt, Stack, failure_of
+from electrictown.llm.admission import Asking
+from electrictown.llm.attempt import Attempt, Stack, failure_of
 from electrictown.llm.chain import Chain, Step
 from electrictown.llm.messages import ChatRequest, Chunk, End, Reset
 from electrictown.llm.provider import Batched
@@ -62,15 +63,17 @@ class Call:
                 attempt = self._attempt = Attempt(
                     self._stack, self._asking, self._emit, self._chain, step.target, self._request, loop.time
                 )
-                request, provider = attempt.request, self._stack.providers[step.target.provider]
-                async with self._stack.admission.admit(step.target, request, insist=step.insist) as lease:
+                provider = self._stack.providers[step.target.provider]
+                async with self._stack.admission.admit(
+                    step.target, attempt.request, self._asking, insist=step.insist
+                ) as lease:
                     if lease is None:
                         continue
                     async with attempt.under(lease):
                         if whole:
-                            attempt.response = await provider.chat_completion(request)
+                            attempt.response = await provider.chat_completion(attempt.request)
                         else:
-                            async with provider.stream_chat_completion(request) as reply:
+                            async with provider.stream_chat_completion(attempt.request) as reply:
                                 attempt.reply = reply
                                 next_batch = _batches(reply)
                                 while attempt.response is None and (batch := await next_batch()):

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from electrictown.errors import IncompleteReplyError
 from electrictown.events import Emit, Event, HopTaken, ignore
-from electrictown.llm.admission import Admission, MemoryAdmission
-from electrictown.llm.call import Asking, Call
+from electrictown.llm.admission import Admission, Asking, MemoryAdmission
+from electrictown.llm.call import Call
 from electrictown.llm.chain import RetryPolicy
 from electrictown.llm.costs import CostTracker
 from electrictown.llm.messages import ChatRequest, ChatResponse, Chunk, End
@@ -61,13 +61,14 @@ class Router:
         *,
         role: str = "",
         subtask: str = "",
+        call: str = "",
         tracker: CostTracker | None = None,
     ) -> ChatResponse:
         """The whole reply to `request`.
 
         Without `route` the request's `model` is looked up: an alias, `provider/model`, a role, or ""
-        for the default. `role` and `subtask` say on whose behalf, in events and costs. A `tracker`
-        gets the costs too, beside the router's own.
+        for the default. `role` and `subtask` say on whose behalf, in events and costs, `call` is the
+        call's key in a run's journal. A `tracker` gets the costs too, beside the router's own.
 
         Raises:
             ConfigError: for a name that means nothing.
@@ -75,7 +76,7 @@ class Router:
             DeadlineError: when the policy's deadline has passed.
         """
         response: ChatResponse | None = None
-        async for chunk in self._ask(request, route, Asking(role, subtask, tracker), whole=True):
+        async for chunk in self._ask(request, route, Asking(role, subtask, call, tracker), whole=True):
             if type(chunk) is End:
                 response = chunk.response
         if response is None:  # a call ends with End or an error
@@ -89,6 +90,7 @@ class Router:
         *,
         role: str = "",
         subtask: str = "",
+        call: str = "",
         tracker: CostTracker | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
         """The reply in pieces, otherwise as `chat_completion`; `async for` inside `async with`.
@@ -99,7 +101,7 @@ class Router:
         Raises:
             ConfigError, ProviderError, DeadlineError: as `chat_completion`, while iterating.
         """
-        return aclosing(self._ask(request, route, Asking(role, subtask, tracker), whole=False))
+        return aclosing(self._ask(request, route, Asking(role, subtask, call, tracker), whole=False))
 
     async def chat_completion_for_role(
         self,
@@ -108,6 +110,7 @@ class Router:
         *,
         route: Route | None = None,
         subtask: str = "",
+        call: str = "",
         tracker: CostTracker | None = None,
     ) -> ChatResponse:
         """The whole reply of the model that fills `role`; `route` overrides the role's own.
@@ -116,7 +119,9 @@ class Router:
             ConfigError, ProviderError, DeadlineError: as `chat_completion`.
         """
         route = self.routes.for_role(role) if route is None else route
-        return await self.chat_completion(request, route, role=role, subtask=subtask, tracker=tracker)
+        return await self.chat_completion(
+            request, route, role=role, subtask=subtask, call=call, tracker=tracker
+        )
 
     def stream_chat_completion_for_role(
         self,
@@ -125,11 +130,14 @@ class Router:
         *,
         route: Route | None = None,
         subtask: str = "",
+        call: str = "",
         tracker: CostTracker | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
         """The reply of the model that fills `role` in pieces; see `stream_chat_completion`."""
         route = self.routes.for_role(role) if route is None else route
-        return self.stream_chat_completion(request, route, role=role, subtask=subtask, tracker=tracker)
+        return self.stream_chat_completion(
+            request, route, role=role, subtask=subtask, call=call, tracker=tracker
+        )
 
     @cached_property
     def _impatient(self) -> Router:

@@ -23,7 +23,10 @@ Reply: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Chunk]]
 
 
 class Asker(Protocol):
-    """What a role needs of a `Router`: somebody who answers for a role."""
+    """What a role needs of a `Router`: somebody who answers for a role.
+
+    `call` is the key of the call in the run's journal, "" for a call that is not written down.
+    """
 
     async def chat_completion_for_role(
         self,
@@ -32,6 +35,7 @@ class Asker(Protocol):
         *,
         route: Route | None = None,
         subtask: str = "",
+        call: str = "",
         tracker: CostTracker | None = None,
     ) -> ChatResponse:
         """The whole reply of whoever fills `role`."""
@@ -44,6 +48,7 @@ class Asker(Protocol):
         *,
         route: Route | None = None,
         subtask: str = "",
+        call: str = "",
         tracker: CostTracker | None = None,
     ) -> Reply:
         """The reply of whoever fills `role`, in pieces."""
