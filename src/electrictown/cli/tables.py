@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import click
 
 from electrictown.redact import mask
 
-__all__ = ["print_json", "print_table"]
+__all__ = ["print_json", "print_table", "table_lines"]
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -16,19 +16,36 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     What a row ends with widens no column: the reason why a host is down may be long, and nothing follows it.
     """
+    for text in table_lines([headings, *rows]):
+        click.echo(mask(text))
+
+
+def table_lines(rows: Iterable[Sequence[str]], *, indent: str = "", right: Container[int] = ()) -> list[str]:
+    """`rows` as lines safe to print, the first one the headings, none of which may be missing.
+
+    The columns in `right` are set flush right.
+    """
     from electrictown.console.text import line, width
 
-    table = [list(headings), *([line(cell) for cell in row] for row in rows)]
-    for row in table:
+    table = [[line(cell) for cell in row] for row in rows]
+    for row in table[1:]:
         while row and not row[-1]:
             row.pop()
     widths = [
-        max((width(row[i]) for row in table[1:] if i < len(row) - 1), default=0) for i in range(len(headings))
+        max((width(row[i]) for row in table if i < len(row) - (row is not table[0])), default=0)
+        for i in range(len(table[0]))
     ]
-    widths = [max(space, width(heading)) for space, heading in zip(widths, headings, strict=True)]
-    for row in table:
-        cells = [cell + " " * (space - width(cell)) for cell, space in zip(row, widths, strict=False)]
-        click.echo(mask("  ".join(cells).rstrip()))
+    return [
+        (indent + "  ".join(_set(cell, widths[n], flush=n in right) for n, cell in enumerate(row))).rstrip()
+        for row in table
+    ]
+
+
+def _set(cell: str, space: int, *, flush: bool) -> str:
+    from electrictown.console.text import width
+
+    pad = " " * (space - width(cell))
+    return pad + cell if flush else cell + pad
 
 
 def print_json(value: object) -> None:

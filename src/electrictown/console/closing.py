@@ -9,14 +9,14 @@ from electrictown.console.lines import Line
 from electrictown.console.text import bill, count, duration, failure, line, width
 from electrictown.work import Cost, Report
 
-__all__ = ["HEADINGS", "closing_lines", "hops", "outcome", "row", "sections"]
+__all__ = ["HEADINGS", "bill_lines", "closing_lines", "hops", "outcome", "row", "sections"]
 
 HEADINGS = ("requests", "input", "cached", "output", "cost")
 
 
 def closing_lines(report: Report) -> list[Line]:
     """All of it as plain lines."""
-    return [*(Line(text) for text in (*_table(report), *hops(report))), outcome(report)]
+    return [*(Line(text) for text in (*bill_lines(report), *hops(report))), outcome(report)]
 
 
 def sections(report: Report) -> list[tuple[str, Sequence[Cost]]]:
@@ -63,7 +63,8 @@ def outcome(report: Report) -> Line:
     return Line(text, "info" if report.outcome in ("done", "dry-run") else "error")
 
 
-def _table(report: Report) -> list[str]:
+def bill_lines(report: Report) -> list[str]:
+    """The bill as an aligned table; empty where nothing was asked."""
     lines: list[tuple[str, ...]] = []
     for title, costs in sections(report):
         if title == "total":

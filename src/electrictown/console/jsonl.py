@@ -9,7 +9,18 @@ import msgspec
 from electrictown.events import Event
 from electrictown.redact import mask
 
-__all__ = ["Jsonl"]
+__all__ = ["Jsonl", "event_line"]
+
+_encoder = msgspec.json.Encoder()
+
+
+def event_line(event: Event) -> str:
+    """`event` as one line of JSON without its line break; known secrets are masked."""
+    text = _encoder.encode(event).decode()
+    if mask(text) == text:
+        return text
+    # String by string: a mask over the whole line could swallow its punctuation.
+    return _encoder.encode(_masked(msgspec.to_builtins(event))).decode()
 
 
 class Jsonl:
@@ -17,7 +28,6 @@ class Jsonl:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._encoder = msgspec.json.Encoder()
         self._gone = False
         self._error: OSError | None = None
 
@@ -25,12 +35,8 @@ class Jsonl:
         """Write `event`. Never raises: a reader that went away, or a full disk, stops the writing."""
         if self._gone:
             return
-        text = self._encoder.encode(event).decode()
-        if mask(text) != text:
-            # String by string: a mask over the whole line could swallow its punctuation.
-            text = self._encoder.encode(_masked(msgspec.to_builtins(event))).decode()
         try:
-            self._stream.write(f"{text}\n")
+            self._stream.write(f"{event_line(event)}\n")
             self._stream.flush()
         except (BrokenPipeError, ValueError):  # the reader went away, or the stream is closed
             self._gone = True

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
 from electrictown.llm.messages import Usage
 from electrictown.work import Cost
 
-__all__ = ["CostTracker", "Spent", "Summary"]
+__all__ = ["CostTracker", "Spent", "Summary", "grouped", "summed"]
 
 
 class Spent(Struct, frozen=True, gc=False):
@@ -89,22 +89,23 @@ class CostTracker:
 
 def _summary(records: list[Spent]) -> Summary:
     return Summary(
-        total=_sum("total", records),
-        by_role=_grouped(records, lambda r: r.role),
-        by_provider=_grouped(records, lambda r: r.provider),
-        by_model=_grouped(records, lambda r: r.model),
+        total=summed("total", records),
+        by_role=grouped(records, lambda r: r.role),
+        by_provider=grouped(records, lambda r: r.provider),
+        by_model=grouped(records, lambda r: r.model),
     )
 
 
-def _grouped(records: Iterable[Spent], key: Callable[[Spent], str]) -> tuple[Cost, ...]:
+def grouped(records: Iterable[Spent], key: Callable[[Spent], str]) -> tuple[Cost, ...]:
     """One line a key, in the order the keys first appeared."""
     groups: dict[str, list[Spent]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)
-    return tuple(_sum(name, group) for name, group in groups.items())
+    return tuple(summed(name, group) for name, group in groups.items())
 
 
-def _sum(name: str, records: list[Spent]) -> Cost:
+def summed(name: str, records: Sequence[Spent]) -> Cost:
+    """All of `records` as the line `name` of a bill."""
     known = sum((r.usd for r in records if r.usd is not None), 0.0)
     return Cost(
         name=name,
