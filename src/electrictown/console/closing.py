@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from electrictown.console.lines import Line
 from electrictown.console.text import bill, count, duration, failure, line, width
-from electrictown.work import Cost, Report
+from electrictown.work import Cost, Hop, Report
 
 __all__ = ["HEADINGS", "bill_lines", "closing_lines", "hops", "outcome", "row", "sections"]
 
@@ -16,15 +16,18 @@ HEADINGS = ("requests", "input", "cached", "output", "cost")
 
 def closing_lines(report: Report) -> list[Line]:
     """All of it as plain lines."""
-    return [*(Line(text) for text in (*bill_lines(report), *hops(report))), outcome(report)]
+    return [
+        *(Line(text) for text in (*bill_lines(report.costs, report.total), *hops(report.hops))),
+        outcome(report),
+    ]
 
 
-def sections(report: Report) -> list[tuple[str, Sequence[Cost]]]:
+def sections(costs: Mapping[str, Sequence[Cost]], total: Cost | None) -> list[tuple[str, Sequence[Cost]]]:
     """The bill's parts that hold anything: by role, by provider, by model, and the total."""
     parts: list[tuple[str, Sequence[Cost]]] = [
-        (f"by {line(name)}", rows) for name, rows in report.costs.items() if rows
+        (f"by {line(name)}", rows) for name, rows in costs.items() if rows
     ]
-    return [*parts, ("total", (report.total,))] if report.total and report.total.requests else parts
+    return [*parts, ("total", (total,))] if total and total.requests else parts
 
 
 def row(cost: Cost) -> tuple[str, ...]:
@@ -39,9 +42,9 @@ def row(cost: Cost) -> tuple[str, ...]:
     )
 
 
-def hops(report: Report) -> list[str]:
+def hops(taken: Sequence[Hop]) -> list[str]:
     """What failed over to what, each once with its count."""
-    seen = Counter((hop.role, hop.failed, hop.took_over, hop.error) for hop in report.hops)
+    seen = Counter((hop.role, hop.failed, hop.took_over, hop.error) for hop in taken)
     return [
         line(
             f"{role or 'a request'}: {failed} -> {took_over or 'nobody'} ({error})"
@@ -63,14 +66,14 @@ def outcome(report: Report) -> Line:
     return Line(text, "info" if report.outcome in ("done", "dry-run") else "error")
 
 
-def bill_lines(report: Report) -> list[str]:
+def bill_lines(costs: Mapping[str, Sequence[Cost]], total: Cost | None) -> list[str]:
     """The bill as an aligned table; empty where nothing was asked."""
     lines: list[tuple[str, ...]] = []
-    for title, costs in sections(report):
+    for title, rows in sections(costs, total):
         if title == "total":
-            lines += [("total", *row(costs[0]))]
+            lines += [("total", *row(rows[0]))]
         else:
-            lines += [(title, *HEADINGS), *((f"  {line(c.name, 40)}", *row(c)) for c in costs)]
+            lines += [(title, *HEADINGS), *((f"  {line(c.name, 40)}", *row(c)) for c in rows)]
     if not lines:
         return []
     widths = [max(width(cells[n]) for cells in lines) for n in range(len(HEADINGS) + 1)]

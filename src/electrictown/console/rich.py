@@ -97,7 +97,7 @@ class LiveView:
         if self._shows_text and report.text:
             self._console.print()  # below the result, which has come on stdout
         self._console.print(*_bill(report, self._console.width), sep="\n", end="")
-        for text in hops(report):
+        for text in hops(report.hops):
             self._console.print(Text(f"failed over: {text}", "yellow"))
         last = outcome(report)
         self._console.print(Text(last.text, "red" if last.level == "error" else "bold"))
@@ -209,7 +209,7 @@ def _tail(text: str, width: int, room: int) -> Text:
 
 
 def _bill(report: Report, width: int) -> list[RenderableType]:
-    parts = sections(report)
+    parts = sections(report.costs, report.total)
     if not parts:
         return []
     # A narrow terminal gets what counts: how many requests, how much money.
