@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from electrictown.llm.hosts import identity
 from electrictown.llm.provider import ProviderSettings, Timeouts
 from electrictown.llm.routes import Price, Route, RouteTable, Target
 
@@ -122,6 +123,7 @@ class Routes:
             provider_type=entry.type,
             price_provider=entry.base_url,
             host=provider,
+            address=identity(entry.type, entry.base_url, self._config.key_source(provider)),
             limit=limit,
             host_limit=self._host_limit(provider, entry),
             context_window=(model.context_window or model.num_ctx if model else None) or entry.num_ctx,

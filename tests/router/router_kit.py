@@ -201,7 +201,7 @@ class Stage:
         """Whether nothing is held anywhere."""
         return (
             all(a.in_flight == 0 for a in self.actors.values())
-            and all(not s.in_use and not s.waiters for s in self.admission._hosts.values())
+            and self.admission._own.idle
             and all(not h.probing and not h.sleepers for h in self.admission._targets.values())
         )
 

@@ -2,13 +2,12 @@
 
 A request needs the breaker's leave and a slot of its host (and, with a budget, a reservation): all
 of them or none, and none is held while another is waited for. `Admission` is the contract;
-`MemoryAdmission` keeps it for one process.
+`MemoryAdmission` keeps health in memory, and slots wherever its `Slots` does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -20,6 +19,7 @@ from electrictown.errors import ProviderError, RateLimitError
 from electrictown.llm.costs import CostTracker
 from electrictown.llm.messages import ChatRequest, Usage
 from electrictown.llm.routes import Target
+from electrictown.llm.slots import ProcessSlots, Slot, Slots
 from electrictown.work import Failure
 
 __all__ = ["Admission", "Asking", "Lease", "MemoryAdmission", "Speed"]
@@ -119,41 +119,6 @@ class Admission(Protocol):
     def speed(self, target: Target) -> Speed | None:
         """What was measured of `target`; None before its first complete reply."""
         ...
-
-
-class _Slots:
-    """The slots of one host, given out strictly in turn. Nobody waits while a slot is free."""
-
-    __slots__ = ("in_use", "limit", "waiters")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.in_use = 0
-        self.waiters: deque[asyncio.Future[None]] = deque()
-
-    async def take(self) -> None:
-        if self.in_use < self.limit:
-            self.in_use += 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self.waiters.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self.give()  # the slot came in the same moment as the cancellation
-            elif turn in self.waiters:
-                self.waiters.remove(turn)
-            raise
-
-    def give(self) -> None:
-        """Hand the slot to the longest waiting, or put it back."""
-        self.in_use -= 1
-        while self.waiters and self.in_use < self.limit:
-            turn = self.waiters.popleft()
-            if not turn.done():
-                self.in_use += 1
-                turn.set_result(None)
 
 
 class _Breaker(Struct, frozen=True):
@@ -261,7 +226,10 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
 
 
 class MemoryAdmission:
-    """Admission within one process and one event loop.
+    """Admission for one event loop: breakers, cooldowns and speeds are this process's own experience.
+
+    `slots` keeps the limits of hosts that others may ask too (default: in memory, this process alone);
+    those of hosts that only this process has are always kept in memory.
 
     `failures` consecutive failures of a host open the breaker of that (host, model) for `pause`
     seconds; each failed probe doubles that, up to `longest_pause`. `weight` is the newest call's share
@@ -269,18 +237,26 @@ class MemoryAdmission:
     """
 
     def __init__(
-        self, *, failures: int = 5, pause: float = 5.0, longest_pause: float = 60.0, weight: float = 0.3
+        self,
+        slots: Slots | None = None,
+        *,
+        failures: int = 5,
+        pause: float = 5.0,
+        longest_pause: float = 60.0,
+        weight: float = 0.3,
     ) -> None:
         self._breaker = _Breaker(failures, pause, longest_pause)
         self._weight = weight
-        self._hosts: dict[str, _Slots] = {}
+        self._own = ProcessSlots()
+        self._shared = slots or self._own
         self._targets: dict[tuple[str, str], _Health] = {}
 
     def admit(
         self, target: Target, request: ChatRequest, asking: Asking = _NOBODY, *, insist: bool = False
     ) -> _MemoryLease:
         """A slot and the breaker's leave; see `Admission.admit`."""
-        return _MemoryLease(request, self._health(target), self._slots(target), self._weight, insist=insist)
+        slots = self._shared if target.address else self._own
+        return _MemoryLease(target, request, self._health(target), slots, self._weight, insist=insist)
 
     def delay(self, target: Target) -> float:
         """Seconds until the target may be asked; see `Admission.delay`."""
@@ -316,42 +292,35 @@ class MemoryAdmission:
             health = self._targets[key] = _Health(self._breaker)
         return health
 
-    def _slots(self, target: Target) -> _Slots | None:
-        if target.host_limit is None:
-            return None
-        host = target.host or target.provider
-        slots = self._hosts.get(host)
-        if slots is None:
-            slots = self._hosts[host] = _Slots(target.host_limit)
-        elif target.host_limit < slots.limit:
-            slots.limit = target.host_limit
-        return slots
-
 
 class _MemoryLease:
     """One request's slot and leave."""
 
-    __slots__ = ("_health", "_insist", "_probe", "_slots", "_weight", "request")
+    __slots__ = ("_health", "_insist", "_probe", "_slot", "_slots", "_target", "_weight", "request")
 
     def __init__(
         self,
+        target: Target,
         request: ChatRequest,
         health: _Health,
-        slots: _Slots | None,
+        slots: Slots,
         weight: float,
         *,
         insist: bool,
     ) -> None:
         self.request = request
+        self._target = target
         self._health = health
         self._slots = slots
+        self._slot: Slot | None = None
         self._weight = weight
         self._insist = insist
         self._probe = False
 
     async def __aenter__(self) -> _MemoryLease | None:
-        if self._slots is not None:
-            await self._slots.take()
+        target = self._target
+        if target.host_limit is not None:
+            self._slot = await self._slots.take(target.capacity, target.host_limit)
         # The slot was waited for with nothing in hand; the breaker's leave is given or refused at once.
         health = self._health
         if not self._insist and health.wait() > 0:
@@ -368,9 +337,9 @@ class _MemoryLease:
         self._release()
 
     def _release(self) -> None:
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            slots.give()
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.give()
 
     def answered(self) -> None:
         """See `Lease.answered`."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from electrictown.errors import AuthError, ConfigError
+from electrictown.llm.hosts import DEFAULT_URLS
 from electrictown.llm.http_provider import HttpProvider
 from electrictown.llm.provider import ProviderSettings
 from electrictown.llm.wire.base import Wire
@@ -21,12 +22,12 @@ _UNVERSIONED = frozenset({"api.perplexity.ai"})
 
 def openai(settings: ProviderSettings) -> HttpProvider:
     """OpenAI and every compatible server; `api: responses` speaks the responses API."""
-    return _openai(settings, "https://api.openai.com/v1")
+    return _openai(settings, DEFAULT_URLS["openai"])
 
 
 def lmstudio(settings: ProviderSettings) -> HttpProvider:
     """LM Studio: the OpenAI API on this machine."""
-    return _openai(settings, "http://localhost:1234/v1")
+    return _openai(settings, DEFAULT_URLS["lmstudio"])
 
 
 def _openai(settings: ProviderSettings, default: str) -> HttpProvider:
@@ -54,7 +55,7 @@ def anthropic(settings: ProviderSettings) -> HttpProvider:
     """Anthropic."""
     from electrictown.llm.wire.anthropic import AnthropicWire
 
-    url, login = _address(settings, "https://api.anthropic.com")
+    url, login = _address(settings, DEFAULT_URLS["anthropic"])
     path = _without(url.path, "/messages", "/v1")
     return HttpProvider(
         settings,
@@ -68,7 +69,7 @@ def gemini(settings: ProviderSettings) -> HttpProvider:
     """Google Gemini; the key goes in a header, never in the URL."""
     from electrictown.llm.wire.gemini import GeminiWire
 
-    url, login = _address(settings, "https://generativelanguage.googleapis.com")
+    url, login = _address(settings, DEFAULT_URLS["gemini"])
     path = _without(url.path, "/models", "/v1beta", "/v1")
     return HttpProvider(
         settings,
@@ -82,7 +83,7 @@ def ollama(settings: ProviderSettings) -> HttpProvider:
     """Ollama: this machine's, one behind a proxy, or the cloud; `auth_type` is bearer, basic or none."""
     from electrictown.llm.ollama_provider import OllamaProvider
 
-    url, login = _address(settings, "http://localhost:11434")
+    url, login = _address(settings, DEFAULT_URLS["ollama"])
     # The cloud answers at ollama.com/api. Source: https://docs.ollama.com/cloud
     host = "ollama.com" if url.hostname == "api.ollama.com" else url.netloc
     path = _without(url.path, "/chat", "/api", "/v1")

@@ -25,8 +25,10 @@ class Price(Struct, frozen=True):
 class Target(Struct, frozen=True, kw_only=True):
     """One model on one provider, with what the configuration says of it.
 
-    `host` is the provider entry seen as capacity: targets of one host share `host_limit` calls in
-    flight (None: no limit). `limit` is how many calls this target takes at once as a pool member.
+    `host` is the provider entry it is asked through: health is measured by it. `address` is the host's
+    identity on the network (`llm/hosts.py`), "" for one that only this process has. Targets of one
+    `capacity` share `host_limit` calls in flight (None: no limit), also between processes. `limit` is
+    how many calls this target takes at once as a pool member.
     `price` overrides the price list; `local` targets cost nothing. `price_provider` says whose prices
     of the list hold: the vendor's name there, or the API's base URL ("": the vendor of the provider
     type). `max_tokens`, `temperature` and `options` apply where a request leaves them open.
@@ -37,6 +39,7 @@ class Target(Struct, frozen=True, kw_only=True):
     model: str
     provider_type: str = ""
     host: str = ""
+    address: str = ""
     limit: int = 1
     host_limit: int | None = None
     context_window: int | None = None
@@ -52,6 +55,11 @@ class Target(Struct, frozen=True, kw_only=True):
     def label(self) -> str:
         """How a person tells it apart: the alias, or provider/model where there is none."""
         return self.alias or f"{self.provider}/{self.model}"
+
+    @property
+    def capacity(self) -> str:
+        """Whose calls in flight are counted together: the address, or the host that only this process has."""
+        return self.address or self.host or self.provider
 
 
 class Route(Struct, frozen=True):

@@ -53,7 +53,17 @@ class ProcessSlots:
         if line.in_use < limit and not line.waiters:
             line.in_use += 1
             return line
-        return await line.wait(limit)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.waiters.append((turn, limit))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                line.leave(turn, limit)
+            else:
+                line.give()  # the slot came in the same moment as the cancellation
+            raise
+        return line
 
     @property
     def idle(self) -> bool:
@@ -62,7 +72,7 @@ class ProcessSlots:
 
 
 class _Line:
-    """The callers of one host; as slots do not differ, it is each of its own slots."""
+    """The calls of one host in flight, and who waits. As slots do not differ, it is each of its own."""
 
     __slots__ = ("in_use", "waiters")
 
@@ -70,27 +80,17 @@ class _Line:
         self.in_use = 0
         self.waiters: deque[tuple[asyncio.Future[None], int]] = deque()
 
-    async def wait(self, limit: int) -> _Line:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = (turn, limit)
-        self.waiters.append(place)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self.give()  # the slot came in the same moment as the cancellation
-            else:
-                if place in self.waiters:
-                    self.waiters.remove(place)
-                self._serve()  # whoever was behind may have a larger limit
-            raise
-        return self
-
     def give(self) -> None:
         """Hand the slot to the longest waiting, or put it back."""
         self.in_use -= 1
         if self.waiters:
             self._serve()
+
+    def leave(self, turn: asyncio.Future[None], limit: int) -> None:
+        """Wait no longer; whoever was behind may have a larger limit."""
+        if (turn, limit) in self.waiters:
+            self.waiters.remove((turn, limit))
+        self._serve()
 
     def _serve(self) -> None:
         while self.waiters:
