@@ -169,6 +169,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     default applies. `tool_choice` is "auto", "none", "required" or a tool's name. `schema` asks for
     a reply that matches a JSON schema. `effort` is the reasoning effort ("none", "low", "medium",
     "high", or a vendor's own word). `options` are extra fields of the vendor's body, merged last.
+    `capped` says that a budget relies on `max_tokens`: it must be sent, and a provider that cannot
+    send it refuses the request.
     """
 
     messages: tuple[Message, ...]
@@ -183,6 +185,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     schema_name: str = "reply"
     effort: str = ""
     options: dict[str, Json] = field(default_factory=dict[str, Json])
+    capped: bool = False
 
 
 class Usage(Struct, frozen=True, gc=False):

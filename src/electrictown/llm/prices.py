@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 
+from electrictown.llm.bounds import most_input, own_limit, replies
 from electrictown.llm.messages import ChatRequest, Usage
 from electrictown.llm.routes import Price, Target
 
@@ -34,8 +34,8 @@ _VENDORS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
 _LOAD_DELAY = 0.05
 """Seconds until a load that is not urgent begins: the request that needs the price goes out first."""
 
-_OVERHEAD = 32
-"""Tokens that a chat template may put around one message or tool: more than any known to us."""
+_LONGEST = timedelta(hours=1)
+"""How long a request may take at the most: a price that depends on the time of day may change meanwhile."""
 
 
 class Tiered(Struct, frozen=True):
@@ -86,7 +86,12 @@ class Rates(Struct, frozen=True):
 
     def highest(self, input_tokens: int, output_tokens: int) -> float:
         """The most that so many tokens can cost."""
-        into = max(self.input.highest, self.cache_write.highest, self.cache_write_1h.highest)
+        into = max(
+            self.input.highest,
+            self.cache_read.highest,
+            self.cache_write.highest,
+            self.cache_write_1h.highest,
+        )
         out = max(self.output.highest, self.reasoning.highest)
         return (input_tokens * into + output_tokens * out) / _MILLION + self.request
 
@@ -135,15 +140,22 @@ class Prices:
     def worst_case(self, request: ChatRequest, target: Target) -> float | None:
         """The most that one request can cost, in US dollars; None where it has no known bound.
 
-        A token is at least one byte of UTF-8, and the reply ends at `max_tokens`.
+        The prompt is bounded by its bytes (`bounds.most_input`), the reply by the limit that is sent.
         """
         if _is_local(target) and target.price is None:
             return 0.0
-        output = request.max_tokens if request.max_tokens is not None else target.max_tokens
-        rates = self.rates(target)
-        if rates is None or output is None:
+        output = own_limit(request, target)
+        if output is None:
             return None
-        return rates.highest(_most_tokens(request), output)
+        return self.highest(target, most_input(request), output * replies(request))
+
+    def highest(self, target: Target, input_tokens: int, output_tokens: int) -> float | None:
+        """The most that so many tokens of `target` can cost, in US dollars; None for an unknown price."""
+        if not _is_own(target):
+            listed = self._listing(target)
+            return listed.highest(input_tokens, output_tokens) if listed is not None else None
+        rates = self.rates(target)
+        return rates.highest(input_tokens, output_tokens) if rates is not None else None
 
     def rates(self, target: Target) -> Rates | None:
         """The prices in force now; None where they are unknown."""
@@ -151,12 +163,16 @@ class Prices:
             return _configured(target.price)
         if _is_local(target):
             return _FREE
+        listed = self._listing(target)
+        return listed.rates(datetime.now(UTC)) if listed is not None else None
+
+    def _listing(self, target: Target) -> _Listed | None:
         key = (target.provider_type, target.price_provider, target.model)
         try:
-            listed = self._listed[key]
+            return self._listed[key]
         except KeyError:
             listed = self._listed[key] = self._look_up(target)
-        return listed.rates() if listed is not None else None
+            return listed
 
     def _look_up(self, target: Target) -> _Listed | None:
         """The list's entry: of whoever is at the base URL, else of the vendor whose protocol is spoken.
@@ -218,10 +234,17 @@ class _Listed:
         self._read: dict[int, Rates | None] = {}
         self._fixed = None if isinstance(model.prices, list) else _read(model.prices)
 
-    def rates(self) -> Rates | None:
+    def highest(self, input_tokens: int, output_tokens: int) -> float | None:
+        """The most that a request which goes out now can cost; None where that is not known."""
+        now = datetime.now(UTC)
+        rates = (self.rates(now), self.rates(now + _LONGEST))
+        costs = [r.highest(input_tokens, output_tokens) for r in rates if r is not None]
+        return max(costs) if len(costs) == len(rates) else None
+
+    def rates(self, at: datetime) -> Rates | None:
         if self._fixed is not None or not isinstance(self._model.prices, list):
             return self._fixed
-        prices = self._model.get_prices(datetime.now(UTC))
+        prices = self._model.get_prices(at)
         key = id(prices)  # the list keeps it alive
         if key not in self._read:
             self._read[key] = _read(prices)
@@ -266,9 +289,3 @@ def _configured(price: Price) -> Rates:
 
 
 _FREE = _configured(Price(0.0, 0.0))
-
-
-def _most_tokens(request: ChatRequest) -> int:
-    """A bound of the prompt's tokens: its bytes as JSON, and what a template may add."""
-    parts = len(request.messages) + len(request.tools) + 1
-    return len(msgspec.json.encode((request.messages, request.tools, request.schema))) + parts * _OVERHEAD
