@@ -24,8 +24,8 @@ def show(event: Event) -> None:
 async def main(path: str | Path = REHEARSAL) -> int:
     """Run a task; the value is what `et run` would exit with."""
     async with Town.open(load_config(path)) as town:
-        options = RunOptions(refinery=False, timeout=600)
-        report = await town.run(Task("write a word counter"), options, emit=show, max_subtasks=4)
+        options = RunOptions(max_subtasks=4, refinery=False, timeout=600)
+        report = await town.run(Task("write a word counter"), options, emit=show)
     for result in report.results:
         if isinstance(result, Done):
             print(f"{result.subtask}: {len(result.attempts)} attempts, accepted: {result.accepted}")

@@ -24,12 +24,13 @@
     ├── DependencyError         a subtask this one needs has failed
     ├── WorkspaceError          a file cannot be written where it was asked
     ├── SandboxError            a command cannot be run safely
-    ├── BudgetExceeded          the cap is reached                                              exit 5
-    ├── StoppedError            nothing new is begun: somebody wants the run to stop            exit 130
-    └── JournalError            what was done cannot be written down, or read                   exit 75
-        ├── UnknownRunError     there is no such run                                            exit 2
-        ├── RunBusyError        another process drives the run                                  exit 75
-        └── LeaseLostError      another worker has taken this work over: stop at once
+    └── HaltError               nothing more may be begun in this run
+        ├── BudgetExceeded      the cap is reached                                              exit 5
+        ├── StoppedError        somebody wants the run to stop                                  exit 130
+        └── JournalError        what was done cannot be written down, or read                   exit 75
+            ├── UnknownRunError there is no such run                                            exit 2
+            ├── RunBusyError    another process drives the run                                  exit 75
+            └── LeaseLostError  another worker has taken this work over: stop at once
 
 Two facts on each class decide routing: `retry_same` (wait, then ask the same host again) and
 `try_next` (move down the chain). An expected failure of a subtask travels as data
@@ -53,6 +54,7 @@ __all__ = [
     "DependencyError",
     "ElectrictownError",
     "FirstTokenTimeout",
+    "HaltError",
     "IdleTimeout",
     "IncompleteReplyError",
     "JournalError",
@@ -126,11 +128,13 @@ class ProviderError(ElectrictownError):
 
     `status` is the HTTP status (0 when there was no reply), `retry_after` seconds or None,
     `param` the request parameter the vendor objected to, `request_id` the vendor's own id.
-    `provider` and `model` are filled in by the endpoint that asked.
+    `provider` and `model` are filled in by the endpoint that asked, and so is `sent`: False where it is
+    certain that no byte of the request reached the host, which cannot send a bill for it then.
     """
 
     retry_same: ClassVar[bool] = False
     try_next: ClassVar[bool] = False
+    sent: bool = True
 
     def __init__(  # noqa: PLR0913  (all but the message are optional facts, by name)
         self,
@@ -269,7 +273,11 @@ class SandboxError(ElectrictownError):
     """A command cannot be run in the sandbox that was asked for."""
 
 
-class BudgetExceeded(ElectrictownError):
+class HaltError(ElectrictownError):
+    """Nothing more may be begun in this run, whoever asks; what is under way may end."""
+
+
+class BudgetExceeded(HaltError):
     """The budget's cap is reached; what is running ends and nothing new starts."""
 
     exit_code = 5
@@ -279,13 +287,13 @@ class BudgetExceeded(ElectrictownError):
         self.detail = dict(detail or {})
 
 
-class StoppedError(ElectrictownError):
-    """Nothing new is begun, because somebody wants the run to stop; what is under way may end."""
+class StoppedError(HaltError):
+    """Somebody wants the run to stop."""
 
     exit_code = 130
 
 
-class JournalError(ElectrictownError):
+class JournalError(HaltError):
     """What a run has done cannot be written down, or read; nothing that was committed is lost."""
 
     exit_code = 75

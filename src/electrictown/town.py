@@ -6,18 +6,23 @@ async with Town.open(load_config("electrictown.yaml")) as town:
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from electrictown.engine.calls import JournalledCalls
 from electrictown.engine.chronicle import Chronicle
 from electrictown.engine.relay import Station
 from electrictown.engine.run import Run
 from electrictown.engine.team import RunOptions, Team
 from electrictown.errors import ConfigError
 from electrictown.events import Emit, ignore
+from electrictown.journal.journal import Journal
+from electrictown.journal.memory import MemoryJournal
+from electrictown.journal.records import Header
 from electrictown.llm.admission import MemoryAdmission
 from electrictown.llm.costs import CostTracker
 from electrictown.llm.provider import Provider, make_provider
@@ -25,6 +30,7 @@ from electrictown.llm.router import Router
 from electrictown.roles.mayor import Mayor
 from electrictown.roles.polecat import Polecat
 from electrictown.roles.refinery import Refinery
+from electrictown.roles.role import Asker
 from electrictown.roles.witness import Witness
 from electrictown.wiring import Routes, settings_of
 from electrictown.work import Report, Task
@@ -79,63 +85,82 @@ class Town:
         options: RunOptions | None = None,
         *,
         emit: Emit = ignore,
-        supervisor: str = _MAYOR,
-        max_subtasks: int = 10,
-        specialists: bool = True,
-        threshold: float = 6,
+        journal: Journal | None = None,
     ) -> Report:
         """Turn `task` into a report; what happens on the way goes to `emit`.
+
+        What `journal` knows is neither done nor paid for again; without one nothing outlives the process.
 
         Raises:
             ConfigError: when a role that the run needs has no model.
             CancelledError: when the run is interrupted; its report was emitted before.
         """
-        chronicle = Chronicle(emit)
-        router = self.router(emit=chronicle)
-        team = self.team(
-            router,
-            supervisor=supervisor,
-            max_subtasks=max_subtasks,
-            specialists=specialists,
-            threshold=threshold,
-        )
-        return await Run(new_run_id(), task, team, router, chronicle, options or RunOptions()).execute()
+        return await self.prepare(task, options, emit=emit, journal=journal).execute()
 
-    def team(
+    def prepare(
         self,
-        router: Router,
+        task: Task,
+        options: RunOptions | None = None,
         *,
-        supervisor: str = _MAYOR,
-        max_subtasks: int = 10,
-        specialists: bool = True,
-        threshold: float = 6,
-    ) -> Team:
-        """The four roles as they are configured, asking through `router`.
+        emit: Emit = ignore,
+        journal: Journal | None = None,
+    ) -> Run:
+        """The run of `task`, ready to be executed; see `run`.
 
-        `threshold` is the witness's lowest passing score, 1 to 10.
+        Raises:
+            ConfigError: when a role that the run needs has no model.
+        """
+        options = options or RunOptions()
+        journal = journal or MemoryJournal(new_run_id())
+        chronicle = Chronicle(emit, journal)
+        router = self.router(emit=chronicle)
+        team = self.team(router, options, JournalledCalls(router, journal))
+        return Run(task, team, router, chronicle, options, journal)
+
+    def header(self, task: Task, options: RunOptions, program: str = "") -> Header:
+        """All that is needed to take a run of `task` up again, without a secret.
+
+        `program` is the version that begins it.
+        """
+        from electrictown.config.snapshot import snapshot
+
+        return Header(
+            task=task,
+            config=snapshot(self.config.text),
+            file=os.path.abspath(file) if os.path.exists(file := self.config.path) else "",  # noqa: PTH100, PTH110
+            folder=os.getcwd(),  # noqa: PTH109  (text for people; pathlib is not otherwise needed here)
+            settings=options.settings(),
+            program=program,
+        )
+
+    def team(self, router: Router, options: RunOptions | None = None, calls: Asker | None = None) -> Team:
+        """The four roles as they are configured.
+
+        Workers ask through `router`, all others through `calls`, which remembers (None: the router).
 
         Raises:
             ConfigError: when a role that is needed has no model.
         """
+        options = options or RunOptions()
+        calls = calls or router
+        supervisor = options.supervisor
         self._check_supervisor(supervisor)
-        experts = self.specialists if specialists else {}
+        experts = self.specialists if options.specialists else {}
         described = {name: self.config.specialists[name].description for name in experts}
         route = self.routes.for_role(_POLECAT)
         leader = self.routes.for_role(supervisor) if route.pool else route
         return Team(
             mayor=Mayor(
-                router,
+                calls,
                 role=supervisor,
                 system_prompt=self._prompt(supervisor),
-                max_subtasks=max_subtasks,
+                max_subtasks=options.max_subtasks,
                 specialists=described,
             ),
             worker=Station(Polecat(router, system_prompt=self._prompt(_POLECAT)), route),
             specialists={name: Station(self._expert(router, name), on) for name, on in experts.items()},
-            witness=self._witness(router, threshold) if self._has(_WITNESS) else None,
-            refinery=Refinery(router, system_prompt=self._prompt(_REFINERY))
-            if self._has(_REFINERY)
-            else None,
+            witness=self._witness(calls, options.threshold) if self._has(_WITNESS) else None,
+            refinery=Refinery(calls, system_prompt=self._prompt(_REFINERY)) if self._has(_REFINERY) else None,
             one_subtask_if_unplannable=leader.primary.provider_type == "local",
         )
 
@@ -143,8 +168,8 @@ class Town:
         prompt = self.config.specialists[name].system_prompt
         return Polecat(router, system_prompt=prompt or self._prompt(_POLECAT))
 
-    def _witness(self, router: Router, threshold: float) -> Witness:
-        return Witness(router, system_prompt=self._prompt(_WITNESS), threshold=threshold)
+    def _witness(self, calls: Asker, threshold: float) -> Witness:
+        return Witness(calls, system_prompt=self._prompt(_WITNESS), threshold=threshold)
 
     def _has(self, role: str) -> bool:
         return role in self.config.roles

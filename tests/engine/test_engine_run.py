@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from electrictown.config import parse_config
 from electrictown.engine.team import RunOptions
@@ -36,7 +37,8 @@ async def run(
 ) -> tuple[Report, list[Event]]:
     events: list[Event] = []
     async with Town.open(parse_config(text, environ={})) as town:
-        report = await town.run(Task("build it"), options, emit=events.append, max_subtasks=max_subtasks)
+        options = replace(options or RunOptions(), max_subtasks=max_subtasks)
+        report = await town.run(Task("build it"), options, emit=events.append)
     assert isinstance(events[-1], RunEnded)
     return report, events
 

@@ -1,8 +1,13 @@
-"""What the report must say of a run: a subscriber that keeps it and hands every event on."""
+"""What the report must say of a run: a subscriber that keeps it and hands every event on.
+
+Hops and notes are decisions: they go into the journal too, so that a run that is taken up again still
+knows them.
+"""
 
 from __future__ import annotations
 
 from electrictown.events import Emit, Event, FileRefused, FileWritten, HopTaken, Noted, PlanMade, ignore
+from electrictown.journal.journal import Journal
 from electrictown.work import Hop
 
 __all__ = ["Chronicle"]
@@ -13,18 +18,32 @@ _KEPT = frozenset({PlanMade, HopTaken, Noted, FileWritten, FileRefused})
 class Chronicle:
     """Keeps hops, notes and files of one run. It is an `Emit` itself."""
 
-    def __init__(self, emit: Emit = ignore) -> None:
+    def __init__(self, emit: Emit = ignore, journal: Journal | None = None) -> None:
         self._emit = emit
+        self._journal = journal
+        self._decisions = 0
         self._hops: list[Hop] = []
         self._notes: dict[str, None] = {}
         self._files: dict[str, None] = {}
         self._refused: dict[str, None] = {}
+        if journal is not None:
+            for step in journal.steps(("hop", "note")):
+                self._keep(step.read(HopTaken if step.kind == "hop" else Noted))
 
     def __call__(self, event: Event) -> None:
         """Keep what the report needs of `event` and hand it on."""
         if type(event) in _KEPT:  # most are not, and every request makes two
             self._keep(event)
+            if self._journal is not None and isinstance(event, HopTaken | Noted):
+                self._decide(self._journal, event)
         self._emit(event)
+        if self._journal is not None:
+            self._journal.tell(event)
+
+    def _decide(self, journal: Journal, event: HopTaken | Noted) -> None:
+        self._decisions += 1
+        kind = "hop" if isinstance(event, HopTaken) else "note"
+        journal.note(f"{kind}.e{journal.epoch}.{self._decisions}", event, kind=kind)
 
     def _keep(self, event: Event) -> None:
         match event:

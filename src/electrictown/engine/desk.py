@@ -14,7 +14,10 @@ __all__ = ["Desk"]
 
 
 class Desk:
-    """The papers of one subtask. `answers` counts the replies that came."""
+    """The papers of one subtask. `answers` counts the replies that came.
+
+    `unreviewed` says that the last reply should have been reviewed and could not be.
+    """
 
     def __init__(
         self, plan: Plan, subtask: Subtask, brief: str, needs: Sequence[Done], *, files: bool
@@ -27,6 +30,7 @@ class Desk:
         self.id = subtask.id
         self.attempts: list[Attempt] = []
         self.answers = 0
+        self.unreviewed = False
 
     @cached_property
     def ancestors(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from copy import copy
 from msgspec import Struct
 from msgspec.structs import replace
 
+from electrictown.engine.calls import PERMANENT, error_of
 from electrictown.engine.crew import Crew, members_of
 from electrictown.engine.desk import Desk
 from electrictown.errors import (
@@ -32,6 +33,7 @@ from electrictown.events import (
     TextReset,
     TextStreamed,
 )
+from electrictown.journal.journal import Journal
 from electrictown.llm.messages import ChatResponse, End, Reset, TextDelta
 from electrictown.llm.routes import Route, Target
 from electrictown.roles.polecat import Polecat
@@ -55,7 +57,7 @@ class Relay:
     """Finds an answer for one subtask after another.
 
     `specialists` are the stations of subtasks that name one, `stream_as` the phase whose text the
-    replies are ("" for none).
+    replies are ("" for none). What `journal` knows is not asked again.
     """
 
     def __init__(
@@ -65,7 +67,10 @@ class Relay:
         crew: Crew,
         emit: Emit,
         stream_as: str = "",
+        *,
+        journal: Journal,
     ) -> None:
+        self._journal = journal
         self._station = station
         self._specialists = specialists
         self._crew = crew
@@ -73,11 +78,38 @@ class Relay:
         self._stream_as = stream_as
 
     async def attempt(self, desk: Desk, question: str) -> Attempt:
-        """The answer of whoever can give one: the crew first; the fallbacks, or a second round, last.
+        """The answer of whoever can give one, recorded; the recorded one where there is one already.
 
         Raises:
             ProviderError: when nobody could; a wrong key comes before all else.
+            HaltError: when nothing more may be begun, or the answer cannot be recorded.
         """
+        call = f"{desk.id}.attempt{desk.answers + 1}"
+        known = self._journal.recorded(call, Attempt)
+        if known is not None:
+            return self._remembered(desk, known)
+        try:
+            answered = await self._asked(desk, question, call)
+        except PERMANENT:
+            await self._journal.record(call, desk.attempts[-1], kind="attempt")
+            raise
+        await self._journal.record(call, answered, kind="attempt")
+        return answered
+
+    def _remembered(self, desk: Desk, known: Attempt) -> Attempt:
+        """An attempt that was made before the run was taken up again."""
+        self._emit(
+            SubtaskStarted(subtask=desk.id, attempt=known.number, model=known.model, provider=known.provider)
+        )
+        if known.error is not None:
+            desk.attempts.append(known)
+            raise error_of(known.error)
+        if self._stream_as:
+            self._emit(TextStreamed(text=known.reply, phase=self._stream_as))
+        return desk.answered(known)
+
+    async def _asked(self, desk: Desk, question: str, call: str) -> Attempt:
+        """The answer of the crew first; of the fallbacks, or a second round, last."""
         station = self._specialists.get(desk.subtask.specialist, self._station)
         route = station.route
         members = members_of(route)
@@ -92,7 +124,7 @@ class Relay:
                     self._hop(desk, failed, tried, member)
                     try:
                         return await self._answer(
-                            desk, question, station.polecat, route.only(member, patient=patient)
+                            desk, question, call, station.polecat, route.only(member, patient=patient)
                         )
                     except ProviderError as error:
                         self._turn_away(error, member, members, tried)
@@ -103,7 +135,7 @@ class Relay:
             if route.fallbacks:
                 self._hop(desk, failed, tried, route.fallbacks[0])
                 last = Route(route.name, route.fallbacks[0], fallbacks=route.fallbacks[1:])
-                return await self._answer(desk, question, station.polecat, last)
+                return await self._answer(desk, question, call, station.polecat, last)
             again = {name for name, e in tried.items() if e.retry_same and name not in patiently}
             if second_round or not again:
                 raise self._worst(members, tried)
@@ -130,7 +162,7 @@ class Relay:
         errors = [e for m in members if (e := self._crew.benched(m) or tried.get(m.label)) is not None]
         return copy(min(errors, key=lambda e: not isinstance(e, AuthError)))
 
-    async def _answer(self, desk: Desk, question: str, polecat: Polecat, route: Route) -> Attempt:
+    async def _answer(self, desk: Desk, question: str, call: str, polecat: Polecat, route: Route) -> Attempt:
         target = route.primary
         number = len(desk.attempts) + 1
         started = time.monotonic()
@@ -140,7 +172,7 @@ class Relay:
         if self._stream_as and desk.attempts:
             self._emit(TextReset(phase=self._stream_as, reason="another attempt"))
         attempt = Attempt(number, target.label, target.provider)
-        reply = polecat.execute_stream(question, route=route, subtask=desk.id)
+        reply = polecat.execute_stream(question, route=route, subtask=desk.id, call=call)
         try:
             response = await stream_text(reply, self._emit, self._stream_as, _Progress(desk.id, self._emit))
             text = text_of(response)

@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
+from msgspec.structs import replace
+
 from electrictown.engine.chronicle import Chronicle
 from electrictown.engine.crew import Crew
 from electrictown.engine.foresight import foresee
@@ -19,8 +21,18 @@ from electrictown.engine.schedule import schedule
 from electrictown.engine.team import RunOptions, Team
 from electrictown.engine.verdict import exit_code, side_by_side, worst
 from electrictown.engine.worker import Guard, TextWorker
-from electrictown.errors import AuthError, DeadlineError, ElectrictownError, PlanError
+from electrictown.errors import (
+    AuthError,
+    DeadlineError,
+    ElectrictownError,
+    HaltError,
+    JournalError,
+    PlanError,
+    StoppedError,
+)
 from electrictown.events import Emit, Noted, PhaseEnded, PhaseStarted, PlanMade, RunEnded, RunStarted
+from electrictown.journal.journal import Journal
+from electrictown.journal.records import Receipt
 from electrictown.llm.admission import Admission
 from electrictown.llm.messages import Chunk
 from electrictown.llm.router import Router
@@ -40,9 +52,15 @@ class Run:
     """One task from start to report. An object serves one run: `report = await run.execute()`."""
 
     def __init__(
-        self, run_id: str, task: Task, team: Team, router: Router, chronicle: Chronicle, options: RunOptions
+        self,
+        task: Task,
+        team: Team,
+        router: Router,
+        chronicle: Chronicle,
+        options: RunOptions,
+        journal: Journal,
     ) -> None:
-        self._id = run_id
+        self._journal = journal
         self._task = task
         self._team = team
         self._router = router
@@ -64,7 +82,7 @@ class Run:
             CancelledError: when the run is interrupted, after its report was emitted.
         """
         started = time.monotonic()
-        self._emit(RunStarted(run=self._id, task=self._task.text))
+        self._emit(RunStarted(run=self._journal.run, task=self._task.text))
         outcome: Outcome | None = None
         limit = asyncio.timeout(self._options.timeout)
         try:
@@ -86,13 +104,14 @@ class Run:
             self._error = Failure(type(bug).__name__, f"a fault of the program itself: {bug}")
             raise
         finally:
-            report = self._report(outcome, time.monotonic() - started)
+            report = await self._closed(self._report(outcome, time.monotonic() - started))
             self._emit(RunEnded(report=report))
         return report
 
     async def _pipeline(self) -> None:
         if self._folder is not None and not self._options.dry_run:
             await self._folder.prepare()  # before a model is paid for what could not be written
+            self._know_own_files(self._folder)
         plan = await self._plan_made()
         if self._options.dry_run:
             self._planned = await foresee(plan, self._team, self._router, self._options)
@@ -112,7 +131,31 @@ class Run:
         if self._options.refinery and self._team.refinery is not None:
             await self._refined(self._team.refinery)
 
+    def _know_own_files(self, folder: Folder) -> None:
+        """Files that this run wrote, or was about to write, before it was taken up again are its own."""
+        for step in self._journal.steps(("intent", "receipt")):
+            for file in step.read(Receipt).written:
+                folder.adopt(file.path, file.digest, step.key.partition(".")[0])
+
+    async def _closed(self, report: Report) -> Report:
+        """`report`, recorded; where it cannot be, it says so."""
+        try:
+            await self._journal.record(f"end.e{self._journal.epoch}", report, kind="end")
+        except JournalError as error:
+            if report.error is None:
+                return replace(report, outcome="failed", exit_code=error.exit_code, error=Failure.of(error))
+        return report
+
     async def _plan_made(self) -> Plan:
+        plan = self._journal.recorded("plan", Plan)
+        if plan is None:
+            plan = await self._planned_anew()
+            await self._journal.record("plan", plan, kind="plan")
+        self._plan = plan
+        self._emit(PlanMade(plan=plan))
+        return plan
+
+    async def _planned_anew(self) -> Plan:
         plan = validate_plan(self._plan) if self._plan is not None else None
         if plan is None and not self._team.worker.route.pool:
             plan = single(self._task.text)
@@ -125,8 +168,6 @@ class Run:
                         raise
                     note = f"the model could not make a plan ({error.message}): the task is one subtask"
                     plan = single(self._task.text, note)
-        self._plan = plan
-        self._emit(PlanMade(plan=plan))
         return plan
 
     async def _briefed(self, plan: Plan) -> None:
@@ -144,12 +185,16 @@ class Run:
             emit=self._emit,
         )
         stream_as = "" if team.worker.route.pool else "work"
-        relay = Relay(team.worker, team.specialists, crew, self._emit, stream_as)
+        relay = Relay(team.worker, team.specialists, crew, self._emit, stream_as, journal=self._journal)
         guard = Guard(team.witness if options.witness else None, options.retries)
-        worker = TextWorker(plan, self._brief, relay, guard, self._folder, self._emit)
+        worker = TextWorker(plan, self._brief, relay, guard, self._folder, self._journal, self._emit)
         async with self._phase("work"):
             results = await schedule(plan, worker, self._ended)
         self._error = worker.witness_failure
+        if worker.halted is not None:
+            if any(isinstance(r, Done) for r in results):
+                self._text = side_by_side(plan, results)
+            raise worker.halted
         return results
 
     async def _synthesized(self, plan: Plan, results: tuple[Result, ...]) -> None:
@@ -198,6 +243,8 @@ class Run:
         """
         try:
             yield
+        except HaltError:
+            raise
         except ElectrictownError as error:
             self._note(f"without {what}: {error.message}", "warning")
             if isinstance(error, AuthError):
@@ -213,6 +260,8 @@ class Run:
         plan, seen = self._plan, self._chronicle
         order = [s.id for s in plan.subtasks] if plan is not None else []
         results = tuple(self._results[name] for name in order if name in self._results)
+        if self._error is not None and self._error.type == StoppedError.__name__:
+            outcome = "interrupted"
         if outcome == "interrupted":
             code = INTERRUPTED
         else:
@@ -220,7 +269,7 @@ class Run:
             outcome = "failed" if code else "dry-run" if self._options.dry_run else "done"
         costs = self._router.tracker.summary()
         return Report(
-            run=self._id,
+            run=self._journal.run,
             task=self._task.text,
             outcome=outcome,
             exit_code=code,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from msgspec import Struct, field
+from msgspec import Struct, convert, field, to_builtins
+from msgspec.structs import replace
 
 from electrictown.engine.relay import Station
+from electrictown.llm.messages import Json
 from electrictown.roles.mayor import Mayor
 from electrictown.roles.refinery import Refinery
 from electrictown.roles.witness import Witness
@@ -17,13 +19,19 @@ __all__ = ["RunOptions", "Team"]
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):
-    """How a run is run: which phases, how strict, how long.
+    """How a run is run: who plans, which phases, how strict, how long.
 
-    `retries` is how often a worker is asked again when its text does not pass the witness, `timeout`
+    `supervisor` is the role that plans and merges, `max_subtasks` the most a plan may have. Without
+    `specialists` all work goes to the polecats. `threshold` is the witness's lowest passing score, 1 to
+    10, `retries` is how often a worker is asked again when its text does not pass the witness, `timeout`
     the whole run's seconds (None: no limit). Files go to `output_dir` (None: there are none). `plan` was
     made before and is not paid for again; with `dry_run` nothing but the plan is made.
     """
 
+    supervisor: str = "mayor"
+    max_subtasks: int = 10
+    specialists: bool = True
+    threshold: float = 6
     brief: bool = True
     witness: bool = True
     synthesize: bool = True
@@ -33,6 +41,15 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     output_dir: Path | None = None
     plan: Plan | None = None
     dry_run: bool = False
+
+    def settings(self) -> dict[str, Json]:
+        """The options as the journal keeps them; the plan has a step of its own."""
+        return to_builtins(replace(self, plan=None), enc_hook=str)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Json]) -> RunOptions:
+        """The options that `settings()` gave."""
+        return convert(settings, cls, dec_hook=lambda kind, value: kind(value))
 
 
 class Team(Struct, frozen=True, kw_only=True):

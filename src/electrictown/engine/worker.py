@@ -7,17 +7,20 @@ the witness scores, below the threshold the critique goes into a second attempt,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from msgspec import Struct
 
 from electrictown.engine.desk import Desk
 from electrictown.engine.relay import Relay
-from electrictown.errors import ElectrictownError
+from electrictown.errors import ElectrictownError, HaltError
 from electrictown.events import Emit, FileRefused, FileWritten, Noted, SubtaskEnded, SubtaskReviewed
+from electrictown.journal.journal import Journal
+from electrictown.journal.records import Receipt, WrittenFile
 from electrictown.roles.witness import Witness
 from electrictown.work import Attempt, Done, Failed, Failure, File, Plan, Result, Review, Subtask
-from electrictown.workspace.files import Refused, files_of
-from electrictown.workspace.folder import Folder, Written
+from electrictown.workspace.files import FilesFound, Refused, files_of
+from electrictown.workspace.folder import Folder, Written, digest_of
 
 __all__ = ["Guard", "TextWorker"]
 
@@ -33,35 +36,67 @@ class TextWorker:
     """Works the subtasks of one plan, with the brief as what all workers share.
 
     `witness_failure` is set when the witness could not be asked: then nothing it should have seen is
-    accepted.
+    accepted. `halted` is why nothing more may be begun, once something said so. A subtask that the
+    journal knows to be done is not worked again.
     """
 
     def __init__(
-        self, plan: Plan, brief: str, relay: Relay, guard: Guard, folder: Folder | None, emit: Emit
+        self,
+        plan: Plan,
+        brief: str,
+        relay: Relay,
+        guard: Guard,
+        folder: Folder | None,
+        journal: Journal,
+        emit: Emit,
     ) -> None:
         self._plan = plan
         self._brief = brief
         self._relay = relay
         self._guard = guard
         self._folder = folder
+        self._journal = journal
         self._emit = emit
         self.witness_failure: Failure | None = None
+        self.halted: HaltError | None = None
 
     async def work(self, subtask: Subtask, needs: Mapping[str, Done]) -> Result:
         """Work `subtask` to a `Result`; an expected failure is `Failed`, never raised."""
+        try:
+            known = self._journal.recorded(f"{subtask.id}.result", Done)
+            return await self._worked(subtask, needs) if known is None else self._remembered(known)
+        except HaltError as error:
+            self.halted = error
+            return Failed(subtask.id, Failure.of(error))
+
+    def _remembered(self, known: Done) -> Done:
+        """A result from before the run was taken up again."""
+        for number in (1, 2):
+            receipt = self._journal.recorded(f"{known.subtask}.files{number}", Receipt)
+            if receipt is not None:
+                self._tell_files(known.subtask, receipt)
+        self._emit(SubtaskEnded(subtask=known.subtask, attempts=known.attempts, accepted=known.accepted))
+        return known
+
+    async def _worked(self, subtask: Subtask, needs: Mapping[str, Done]) -> Result:
         desk = Desk(self._plan, subtask, self._brief, tuple(needs.values()), files=self._folder is not None)
         try:
             best = await self._guarded(desk)
             files = await self._delivered(desk, best)
         except ElectrictownError as error:
             failure = Failure.of(error)
+            if isinstance(error, HaltError):
+                self.halted = error
             self._emit(SubtaskEnded(subtask=subtask.id, attempts=tuple(desk.attempts), error=failure))
             return Failed(subtask.id, failure, tuple(desk.attempts))
         accepted = self._guard.witness is None or (best.review is not None and best.review.passed)
         if not accepted:
             self._warn(f"{subtask.id} was not accepted by the witness: {_verdict(best.review)}")
+        done = Done(subtask.id, best.reply, files, tuple(desk.attempts), best.review, accepted)
+        if not desk.unreviewed:  # who could not be reviewed is reviewed when the run is taken up again
+            await self._journal.record(f"{subtask.id}.result", done, kind="result")
         self._emit(SubtaskEnded(subtask=subtask.id, attempts=tuple(desk.attempts), accepted=accepted))
-        return Done(subtask.id, best.reply, files, tuple(desk.attempts), best.review, accepted)
+        return done
 
     async def _guarded(self, desk: Desk) -> Attempt:
         """Attempts until one passes the witness; the best scored one where none does."""
@@ -74,6 +109,8 @@ class TextWorker:
                 again = await self._relay.attempt(
                     desk, desk.question(earlier=best.reply, critique=review.critique)
                 )
+            except HaltError:
+                raise
             except ElectrictownError as error:
                 self._warn(f"{desk.id}: the retry failed ({error.message}); the earlier text stands")
                 return best
@@ -90,9 +127,15 @@ class TextWorker:
         if guard.witness is None:
             return attempt
         task = f"{self._plan.task}\n\nThe part under review: {desk.subtask.text}"
+        call = f"{desk.id}.review{desk.answers}"
+        ask = partial(guard.witness.review_with_context, task, attempt.reply, subtask=desk.id, call=call)
+        desk.unreviewed = False
         try:
-            review = await guard.witness.review_with_context(task, attempt.reply, subtask=desk.id)
+            review = await self._journal.step(call, ask, Review, kind="review")
+        except HaltError:
+            raise
         except ElectrictownError as error:
+            desk.unreviewed = True
             self.witness_failure = Failure.of(error)
             review = Review(text=f"not reviewed: {error.message}", passed=False)
         retry = not review.passed and bool(review.critique) and desk.answers <= guard.retries
@@ -103,40 +146,60 @@ class TextWorker:
         """Write the files of `best`; what is refused is told to the model once."""
         if self._folder is None:
             return ()
-        written, refused = await self._write(desk, self._folder, best.reply)
+        written, refused = await self._write(desk, self._folder, best.reply, 1)
         if refused:
             try:
                 mended = await self._relay.attempt(desk, desk.question(earlier=best.reply, refused=refused))
+            except HaltError:
+                raise
             except ElectrictownError as error:
                 self._warn(f"{desk.id}: the worker could not be told of its refused files ({error.message})")
             else:
-                more, _ = await self._write(desk, self._folder, mended.reply)
+                more, _ = await self._write(desk, self._folder, mended.reply, 2)
                 written.update(more)
         if not written:
             self._warn(f"{desk.id} gave no file that could be written; its text is in the result")
         return tuple(written.values())
 
-    async def _write(self, desk: Desk, folder: Folder, reply: str) -> tuple[dict[str, File], list[str]]:
-        written: dict[str, File] = {}
-        refused: list[str] = []
+    async def _write(
+        self, desk: Desk, folder: Folder, reply: str, number: int
+    ) -> tuple[dict[str, File], list[str]]:
+        """The files of `reply`, its `number`th for this subtask, as written, and why others were not."""
         found = files_of(reply)
         for note in found.notes:
             self._warn(f"{desk.id}: {note}")
-        outcomes: list[Written | Refused] = [*found.refused]
+        key = f"{desk.id}.files{number}"
+        place = partial(self._place, desk, folder, found, key)
+        receipt = await self._journal.step(key, place, Receipt, kind="receipt")
+        self._tell_files(desk.id, receipt)
+        texts = {digest_of(file.text): file.text for file in found.files}
+        written = {w.path: File(w.path, texts.get(w.digest, "")) for w in receipt.written}
+        return written, [str(Refused(path, reason, desk.id)) for path, reason in receipt.refused]
+
+    async def _place(self, desk: Desk, folder: Folder, found: FilesFound, key: str) -> Receipt:
+        """Write what was found. What is meant to be written is recorded first: after a crash it is known
+        to be this run's own.
+        """
+        meant = tuple(WrittenFile(f.path, digest) for f in found.files if (digest := digest_of(f.text)))
+        if meant:
+            await self._journal.record(f"{key}.begun", Receipt(meant), kind="intent")
+        written: list[WrittenFile] = []
+        refused = [(r.path, r.reason) for r in found.refused]
         for file in found.files:
             outcome = await folder.write(file, desk.id, replacing=desk.ancestors)
-            outcomes.append(outcome)
             if isinstance(outcome, Written):
-                written[file.path] = file
-        for outcome in outcomes:
-            if isinstance(outcome, Refused):
-                refused.append(str(outcome))
-                self._emit(FileRefused(path=outcome.path, reason=outcome.reason, subtask=desk.id))
+                written.append(WrittenFile(outcome.path, digest_of(file.text), outcome.bytes, outcome.kept))
             else:
-                self._emit(FileWritten(path=outcome.path, subtask=desk.id, bytes=outcome.bytes))
-                if outcome.kept:
-                    self._note(f"{outcome.path} was there before; the old one is kept as {outcome.kept}")
-        return written, refused
+                refused.append((outcome.path, outcome.reason))
+        return Receipt(tuple(written), tuple(refused))
+
+    def _tell_files(self, subtask: str, receipt: Receipt) -> None:
+        for path, reason in receipt.refused:
+            self._emit(FileRefused(path=path, reason=reason, subtask=subtask))
+        for file in receipt.written:
+            self._emit(FileWritten(path=file.path, subtask=subtask, bytes=file.bytes))
+            if file.kept:
+                self._note(f"{file.path} was there before; the old one is kept as {file.kept}")
 
     def _warn(self, text: str) -> None:
         self._note(text, "warning")

@@ -12,8 +12,10 @@
     reserve   CALL.eE.rN               Reserved     one request, before its bytes go out
     settle    CALL.eE.rN.settled       Settled      the same request, after
     hop       hop.eE.N                 events.HopTaken
+    note      note.eE.N                events.Noted
+    intent    t07.files1.begun         Receipt      the files that are about to be written
     failure   CALL.eE.rN.failed        Exchange     what was asked and answered when a request failed
-    end       end.E                    work.Report
+    end       end.eE                   work.Report
     cancel    cancel                   Cancelled
 
 CALL is the key of the logical call a request belongs to; E the epoch; N counts.

@@ -54,13 +54,13 @@ class Mayor(Role):
         question = user(
             prompt("decompose", task=task, limit=self.max_subtasks, specialists=self._specialists_told())
         )
-        first = await self._planned(question)
+        first = await self._planned("plan.call1", question)
         try:
             return self._read(first, task)
         except PlanError as error:
             wrong = error.message
         answer = assistant(first.text if first.text.strip() else "(an empty reply)")
-        second = await self._planned(question, answer, user(prompt("repair", error=wrong)))
+        second = await self._planned("plan.call2", question, answer, user(prompt("repair", error=wrong)))
         try:
             plan = self._read(second, task)
         except PlanError as error:
@@ -78,7 +78,7 @@ class Mayor(Role):
         Raises:
             ProviderError: when the model cannot answer, or says nothing.
         """
-        return text_of(await self._ask((user(prompt("plan", task=task)),)))
+        return text_of(await self._ask((user(prompt("plan", task=task)),), call="outline"))
 
     async def brief(self, plan: Plan) -> str:
         """What all workers of `plan` must agree on: shared names, interfaces, who writes which file.
@@ -87,7 +87,7 @@ class Mayor(Role):
             ProviderError: when the model cannot answer, or says nothing.
         """
         said = prompt("brief", task=plan.task, plan=quoted("The subtasks", render(plan)))
-        return text_of(await self._ask((user(said),)))
+        return text_of(await self._ask((user(said),), call="brief"))
 
     async def synthesize(
         self, task: str, results: Sequence[Result | str], *, plan: Plan | None = None
@@ -101,7 +101,7 @@ class Mayor(Role):
             DependencyError: when nothing was done, so that there is nothing to merge.
             ProviderError: when the model cannot answer, or says nothing.
         """
-        return text_of(await self._ask(self._synthesis(task, results, plan)))
+        return text_of(await self._ask(self._synthesis(task, results, plan), call="synthesize"))
 
     def synthesize_stream(
         self, task: str, results: Sequence[Result | str], *, plan: Plan | None = None
@@ -111,10 +111,10 @@ class Mayor(Role):
         Raises:
             DependencyError: at once, when nothing was done.
         """
-        return self._stream(self._synthesis(task, results, plan))
+        return self._stream(self._synthesis(task, results, plan), call="synthesize")
 
-    async def _planned(self, *messages: Message) -> ChatResponse:
-        return await self._ask(messages, schema=plan_schema(self.specialists), schema_name="plan")
+    async def _planned(self, call: str, *messages: Message) -> ChatResponse:
+        return await self._ask(messages, call=call, schema=plan_schema(self.specialists), schema_name="plan")
 
     def _read(self, response: ChatResponse, task: str) -> Plan:
         plan = parse(response.text, task=task, max_subtasks=self.max_subtasks, specialists=self.specialists)

@@ -21,7 +21,8 @@ class Polecat(Role):
     """The worker: does exactly what it is asked, in one reply or over several turns.
 
     `route` of each call says which model is asked, where that is not the role's own; `subtask` is the
-    id under which requests are counted. The arguments of the constructor are those of `Role`.
+    id under which requests are counted, `call` the key of the call in the run's journal. The arguments
+    of the constructor are those of `Role`.
     """
 
     def __init__(
@@ -34,33 +35,49 @@ class Polecat(Role):
     ) -> None:
         super().__init__(router, role=role, cost_tracker=cost_tracker, system_prompt=system_prompt)
 
-    async def execute(self, task: str, *, route: Route | None = None, subtask: str = "") -> ChatResponse:
+    async def execute(
+        self, task: str, *, route: Route | None = None, subtask: str = "", call: str = ""
+    ) -> ChatResponse:
         """The whole reply to `task`.
 
         Raises:
             ProviderError: when no model of the route can answer.
         """
-        return await self.execute_with_context((), task, route=route, subtask=subtask)
+        return await self.execute_with_context((), task, route=route, subtask=subtask, call=call)
 
-    def execute_stream(self, task: str, *, route: Route | None = None, subtask: str = "") -> Reply:
+    def execute_stream(
+        self, task: str, *, route: Route | None = None, subtask: str = "", call: str = ""
+    ) -> Reply:
         """The reply to `task` in pieces: `async with polecat.execute_stream(task) as chunks: ...`."""
-        return self.execute_with_context_stream((), task, route=route, subtask=subtask)
+        return self.execute_with_context_stream((), task, route=route, subtask=subtask, call=call)
 
     async def execute_with_context(
-        self, history: Sequence[Message], task: str, *, route: Route | None = None, subtask: str = ""
+        self,
+        history: Sequence[Message],
+        task: str,
+        *,
+        route: Route | None = None,
+        subtask: str = "",
+        call: str = "",
     ) -> ChatResponse:
         """The reply to `task` after the turns of `history` (without a system message).
 
         Raises:
             ProviderError: when no model of the route can answer.
         """
-        return await self._ask((*history, user(task)), route=route, subtask=subtask)
+        return await self._ask((*history, user(task)), route=route, subtask=subtask, call=call)
 
     def execute_with_context_stream(
-        self, history: Sequence[Message], task: str, *, route: Route | None = None, subtask: str = ""
+        self,
+        history: Sequence[Message],
+        task: str,
+        *,
+        route: Route | None = None,
+        subtask: str = "",
+        call: str = "",
     ) -> Reply:
         """As `execute_with_context`, in pieces."""
-        return self._stream((*history, user(task)), route=route, subtask=subtask)
+        return self._stream((*history, user(task)), route=route, subtask=subtask, call=call)
 
 
 def worker_prompt(  # noqa: PLR0913  (all but plan and subtask are sections that may be absent)

@@ -51,11 +51,11 @@ class Refinery(Role):
             BadReplyError: when the reply is empty, cut, or has lost a file (see `polished`).
             ProviderError: when the model cannot answer.
         """
-        return polished(code, await self._ask(self._refinement(code, feedback)))
+        return polished(code, await self._ask(self._refinement(code, feedback), call="refine"))
 
     def refine_stream(self, code: str, feedback: str = "") -> Reply:
         """As `refine_with_feedback`, in pieces; hand the response of `End` to `polished`."""
-        return self._stream(self._refinement(code, feedback))
+        return self._stream(self._refinement(code, feedback), call="refine")
 
     async def summarize(self, text: str) -> str:
         """The gist of `text`.
@@ -64,7 +64,7 @@ class Refinery(Role):
             ProviderError: when the model cannot answer, or says nothing.
         """
         said = prompt("summarize", material=quoted("The text to summarize", without_thinking(text)))
-        return text_of(await self._ask((user(said),)))
+        return text_of(await self._ask((user(said),), call="summarize"))
 
     def _refinement(self, code: str, feedback: str) -> tuple[Message, ...]:
         material = quoted("The work to improve", without_thinking(code))

@@ -85,6 +85,7 @@ class Role:
         self,
         messages: Sequence[Message],
         *,
+        call: str = "",
         subtask: str = "",
         route: Route | None = None,
         schema: dict[str, Json] | None = None,
@@ -95,12 +96,25 @@ class Role:
             self._request(messages, schema, schema_name),
             route=route,
             subtask=subtask,
+            call=call,
             tracker=self._tracker,
         )
 
-    def _stream(self, messages: Sequence[Message], *, subtask: str = "", route: Route | None = None) -> Reply:
+    def _stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        call: str = "",
+        subtask: str = "",
+        route: Route | None = None,
+    ) -> Reply:
         return self._router.stream_chat_completion_for_role(
-            self.role, self._request(messages), route=route, subtask=subtask, tracker=self._tracker
+            self.role,
+            self._request(messages),
+            route=route,
+            subtask=subtask,
+            call=call,
+            tracker=self._tracker,
         )
 
     def _request(

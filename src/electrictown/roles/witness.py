@@ -35,15 +35,15 @@ class Witness(Role):
         super().__init__(router, role=role, cost_tracker=cost_tracker, system_prompt=system_prompt)
         self.threshold = threshold
 
-    async def review(self, code: str, *, subtask: str = "") -> Review:
+    async def review(self, code: str, *, subtask: str = "", call: str = "") -> Review:
         """A review of `code` by itself.
 
         Raises:
             ProviderError: when the model cannot answer.
         """
-        return await self._reviewed(quoted("## The work to review", without_thinking(code)), subtask)
+        return await self._reviewed(quoted("## The work to review", without_thinking(code)), subtask, call)
 
-    async def review_with_context(self, task: str, code: str, *, subtask: str = "") -> Review:
+    async def review_with_context(self, task: str, code: str, *, subtask: str = "", call: str = "") -> Review:
         """A review of `code` as an answer to `task`.
 
         Raises:
@@ -51,10 +51,10 @@ class Witness(Role):
         """
         asked = quoted("## The task the work was done for", task)
         return await self._reviewed(
-            f"{asked}\n\n{quoted('## The work to review', without_thinking(code))}", subtask
+            f"{asked}\n\n{quoted('## The work to review', without_thinking(code))}", subtask, call
         )
 
-    async def validate(self, criteria: str, output: str, *, subtask: str = "") -> Review:
+    async def validate(self, criteria: str, output: str, *, subtask: str = "", call: str = "") -> Review:
         """Whether `output` meets the acceptance `criteria`.
 
         Raises:
@@ -62,16 +62,21 @@ class Witness(Role):
         """
         asked = quoted("## The criteria that the output must meet, every one of them", criteria)
         return await self._reviewed(
-            f"{asked}\n\n{quoted('## The output to validate', without_thinking(output))}", subtask
+            f"{asked}\n\n{quoted('## The output to validate', without_thinking(output))}", subtask, call
         )
 
-    async def _reviewed(self, material: str, subtask: str) -> Review:
+    async def _reviewed(self, material: str, subtask: str, call: str) -> Review:
+        first, second = (f"{call}.call1", f"{call}.call2") if call else ("", "")
         question = user(prompt("review", material=material))
-        reply = await self._ask((question,), subtask=subtask, schema=REVIEW_SCHEMA, schema_name="review")
+        reply = await self._ask(
+            (question,), call=first, subtask=subtask, schema=REVIEW_SCHEMA, schema_name="review"
+        )
         review = review_of(reply.text, self.threshold)
         if review.score is not None:
             return review
         answer = assistant(reply.text if reply.text.strip() else "(an empty reply)")
         again = (question, answer, user(prompt("review_again")))
-        reply = await self._ask(again, subtask=subtask, schema=REVIEW_SCHEMA, schema_name="review")
+        reply = await self._ask(
+            again, call=second, subtask=subtask, schema=REVIEW_SCHEMA, schema_name="review"
+        )
         return review_of(reply.text, self.threshold)

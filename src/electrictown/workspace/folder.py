@@ -21,7 +21,7 @@ from electrictown.workspace.files import Refused
 from electrictown.workspace.paths import RefusalError, parts_of
 from electrictown.workspace.placing import entered, placed, temporary_file
 
-__all__ = ["Folder", "Refused", "Written"]
+__all__ = ["Folder", "Refused", "Written", "digest_of"]
 
 
 _T = TypeVar("_T")
@@ -89,6 +89,19 @@ class Folder:
         """
         return await _to_its_end(asyncio.to_thread(self._write, file, subtask, frozenset(replacing)))
 
+    def adopt(self, path: str, digest: str, subtask: str) -> None:
+        """Takes `path` for a file that `subtask` wrote before the run was taken up again.
+
+        `digest` is what it wrote, or was about to write, as `digest_of` tells it: a file with other contents
+        in that place is still nobody's, and is kept.
+        """
+        try:
+            parts = parts_of(path)
+        except RefusalError:
+            return
+        whole = "/".join(parts)
+        self._owned[_key(whole)] = _Owned(frozenset({subtask}), whole, bytes.fromhex(digest))
+
     # Below here everything runs in a thread, and one file at a time.
 
     def _prepare(self) -> None:
@@ -105,7 +118,7 @@ class Folder:
             path = "/".join(parts)
             digest = hashlib.sha256(data).digest()
             with self._lock:
-                key = unicodedata.normalize("NFC", path).casefold()
+                key = _key(path)
                 owned = self._owned.get(key)
                 if owned is not None and owned.digest != digest:
                     _check_owner(owned, path, subtask, replacing)
@@ -173,6 +186,19 @@ _HINTS = {
 def _broken(error: OSError, path: Path) -> WorkspaceError:
     hint = _HINTS.get(error.errno or 0, "see that the output folder can be written to")
     return WorkspaceError(f"cannot write {path}: {error.strerror or error}", hint=hint)
+
+
+def _key(path: str) -> str:
+    """One name for all spellings of `path` that some file system takes for the same."""
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def digest_of(text: str) -> str:
+    """The SHA-256, in hex, of a file with `text`; "" for text that no file can hold."""
+    try:
+        return hashlib.sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError:
+        return ""
 
 
 def _data(text: str) -> bytes:
