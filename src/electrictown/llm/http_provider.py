@@ -117,7 +117,8 @@ class HttpProvider:
     async def ask(self, request: ChatRequest, *, stream: bool) -> tuple[Answer, tuple[str, ...]]:
         """The answer to `request` once it is a good one, and notes of what had to be left out.
 
-        A refused parameter mends the request, which is then sent again; nothing else is repeated.
+        A refused parameter mends the request, which is then sent again; nothing else is repeated. Where the
+        request is `capped`, its limit is no such parameter.
 
         Raises:
             ProviderError: no answer, or an error for an answer.
@@ -126,7 +127,7 @@ class HttpProvider:
         notes: tuple[str, ...] = ()
         try:
             call = self.wire.encode(_as_seen_by(self.name, request), stream=stream)
-            body = self._mends.apply(model, call.body)
+            body = self._mends.apply(model, call.body, capped=request.capped)
             while True:
                 answer = await self._send(call, body)
                 if answer.status < 300:
@@ -134,7 +135,9 @@ class HttpProvider:
                 error = await self._refusal(answer)
                 mended = None
                 if error.param and isinstance(error, BadRequestError):
-                    mended = self._mends.learn(model, error.param, body)
+                    mended = self._mends.learn(model, error.param, body, capped=request.capped)
+                    if mended is None and request.capped:
+                        error = self._mends.unlimited(model, error)
                 if mended is None:
                     raise error
                 body, note = mended

@@ -2,12 +2,15 @@
 
 A vendor that answers 400 and names a parameter it does not take has told how to mend the request.
 The field goes (or goes by its other name), the request is sent again, and the model never sees the
-field again. The question itself (messages, model, tools) is never touched.
+field again. The question itself (messages, model, tools) is never touched, and where a budget relies on
+the limit of the reply's length, that is never left out either: the request is refused instead.
 """
 
 from __future__ import annotations
 
 import msgspec
+
+from electrictown.errors import BadRequestError
 
 __all__ = ["Mends"]
 
@@ -26,6 +29,8 @@ _MEANT = {
     "maxoutputtokens": ("maxtokens", "maxcompletiontokens"),
 }
 
+_LIMITS = frozenset({"maxtokens", "maxcompletiontokens", "maxoutputtokens", "numpredict"})
+
 _Body = dict[str, msgspec.Raw]
 _Path = tuple[str, ...]
 
@@ -36,34 +41,74 @@ class Mends:
     def __init__(self) -> None:
         self._known: dict[str, dict[_Path, str]] = {}  # model -> field -> its other name, "" to leave out
 
-    def apply(self, model: str, body: bytes) -> bytes:
-        """`body` as `model` takes it."""
+    def apply(self, model: str, body: bytes, *, capped: bool = False) -> bytes:
+        """`body` as `model` takes it.
+
+        Raises:
+            BadRequestError: when it must be `capped` and the model takes no limit of the reply.
+        """
         known = self._known.get(model)
         if not known:
             return body
         fields = msgspec.json.decode(body, type=_Body)
         for path, twin in known.items():
+            if capped and _ends_nowhere(path, twin):
+                error = BadRequestError(f"{model} does not take {_name(path)}", _uncapped(model))
+                error.sent = False
+                raise error
             _remove(fields, path, twin)
         return msgspec.json.encode(fields)
 
-    def learn(self, model: str, refused: str, body: bytes) -> tuple[bytes, str] | None:
-        """The mended `body` and a sentence that says so; None when leaving `refused` out is no cure."""
+    def learn(
+        self, model: str, refused: str, body: bytes, *, capped: bool = False
+    ) -> tuple[bytes, str] | None:
+        """The mended `body` and a sentence that says so; None when leaving `refused` out is no cure.
+
+        It is none where the reply must be `capped`; what was learnt of a model's limits then is forgotten,
+        since it may be their size that was refused.
+        """
         fields = msgspec.json.decode(body, type=_Body)
         path = _find(fields, refused)
         if path is None:
             return None
         known = self._known.setdefault(model, {})
-        name = ".".join(path)
-        twin = _TWINS.get(name, "")
-        if (twin,) in known:
-            known[(twin,)] = ""  # neither name will do
-            twin = ""
-        elif twin in fields:
-            twin = ""
+        name = _name(path)
+        other = _TWINS.get(name, "")
+        neither = (other,) in known
+        twin = "" if neither or other in fields else other
+        if capped and _ends_nowhere(path, twin):
+            if neither:
+                del known[(other,)]
+            return None
+        if neither:
+            known[(other,)] = ""
         known[path] = twin
         _remove(fields, path, twin)
         said = f"sent as {twin}" if twin else "left out"
         return msgspec.json.encode(fields), f"{model} does not take the parameter {name}: {said}"
+
+    @staticmethod
+    def unlimited(model: str, error: BadRequestError) -> BadRequestError:
+        """`error`, a refusal of the reply's limit that a budget relies on, with what to do about it."""
+        if _plain(error.param.split(".")[-1]) in _LIMITS:
+            error.hint = _uncapped(model)
+        return error
+
+
+def _ends_nowhere(path: _Path, twin: str) -> bool:
+    """Whether a mend leaves the reply without a limit."""
+    return not twin and _plain(path[-1]) in _LIMITS
+
+
+def _uncapped(model: str) -> str:
+    return (
+        f"under a budget the length of a reply must be limited: set max_tokens of {model} to what it takes, "
+        "or run it without a budget"
+    )
+
+
+def _name(path: _Path) -> str:
+    return ".".join(path)
 
 
 def _find(fields: _Body, refused: str) -> _Path | None:

@@ -35,6 +35,7 @@ __all__ = ["Destination", "Transport", "acquire", "destination"]
 
 _NEVER = math.inf
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_UNSENT = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL)
 _LARGE = 1 << 20  # aiohttp sends larger bodies piece by piece only when they come as a file
 
 
@@ -69,7 +70,9 @@ def destination(method: str, url: str, headers: Mapping[str, str], timeouts: Tim
     except ValueError:
         parsed = host = None
     if parsed is None or not host:
-        raise BadRequestError("the base URL is no address", "correct base_url")
+        error = BadRequestError("the base URL is no address", "correct base_url")
+        error.sent = False
+        raise error
     return Destination(
         method,
         parsed,
@@ -158,12 +161,14 @@ class Transport:
         except TimeoutError as error:
             if isinstance(error, aiohttp.ClientError):
                 failure = ConnectError(f"no connection to {to.host} within {times.connect:g} s")
+                failure.sent = False
             elif deadline <= first:
                 failure = FirstTokenTimeout(f"{to.host} had not answered when {times.total:g} s were over")
             else:
                 failure = FirstTokenTimeout(f"{to.host} gave no answer within {times.first_token:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = _unanswered(error, to)
+            failure.sent = not isinstance(error, _UNSENT)
         else:
             return Answer(response, to, self, first, deadline)
         # Raised here, not in the handlers: aiohttp's errors know the headers that were sent.
