@@ -8,6 +8,7 @@ vendor's error that repeats the key, a URL with credentials, a model that was sh
 from __future__ import annotations
 
 import base64
+import json
 import re
 from typing import NoReturn
 
@@ -22,7 +23,7 @@ _userinfo = re.compile(r"(?<=://)[^/\s:@]+(?::[^/\s@]*)?(?=@)")
 
 
 def _remember(value: str) -> None:
-    in_json = value.replace("\\", "\\\\").replace('"', '\\"')
+    in_json = json.dumps(value, ensure_ascii=False)[1:-1]
     for form in {value, in_json}.difference(_known):
         _known.append(form)
     _known.sort(key=len, reverse=True)
