@@ -243,5 +243,5 @@ def facts(
 
 
 def _end(connection: sqlite3.Connection, run: str, epoch: int) -> Step | None:
-    found = connection.execute(_ONE, (run, f"end.{epoch}")).fetchone()
+    found = connection.execute(_ONE, (run, f"end.e{epoch}")).fetchone()
     return None if found is None else Step(*found)
