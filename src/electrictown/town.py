@@ -115,7 +115,7 @@ class Town:
         chronicle = Chronicle(emit, journal)
         router = self.router(emit=chronicle)
         team = self.team(router, options, JournalledCalls(router, journal))
-        return Run(task, team, router, chronicle, options, journal)
+        return Run(task, team, router, chronicle, options, journal, _Ajar())
 
     def header(self, task: Task, options: RunOptions, program: str = "") -> Header:
         """All that is needed to take a run of `task` up again, without a secret.
@@ -192,6 +192,10 @@ class Town:
 def new_run_id() -> str:
     """A name for a run that sorts by time: 20261122-184207-3fa2."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+class _Ajar:
+    def close(self, error: object) -> None: ...
 
 
 class _Providers(Mapping[str, Provider]):

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import re
-import signal
 import sys
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
+from electrictown.cli.drive import Driver, Output, drive, opened
 from electrictown.cli.setup import GoFlags, Headed, config_option, environment, settle
+from electrictown.cli.version import version
 from electrictown.errors import UsageError
-from electrictown.redact import mask
 
 if TYPE_CHECKING:
     from electrictown.engine.team import RunOptions
-    from electrictown.events import Emit, Event
-    from electrictown.work import Plan, Report, Task
+    from electrictown.work import Plan, Task
 
 __all__ = ["command"]
 
@@ -205,69 +203,41 @@ def command(**given: Unpack[_Given]) -> int:
     Exit codes: 0 done, 1 work failed, 2 usage or configuration, 4 a key was
     refused, 75 try again later, 130 interrupted.
     """
-    from electrictown.console.choose import choose
-    from electrictown.engine.run import INTERRUPTED
     from electrictown.engine.team import RunOptions
-    from electrictown.events import RunEnded
 
-    if given["as_json"] and given["as_jsonl"]:
-        raise UsageError("--json and --jsonl exclude each other", "choose one")
+    output = Output(given["as_json"], given["as_jsonl"], given["quiet"])
+    output.check()
     plan = _read_plan(given["plan_file"]) if given["plan_file"] else None
     task = _task(given["task"], plan)
     options = RunOptions(
+        supervisor=given["supervisor"],
+        max_subtasks=given["max_subtasks"] or 10,
+        specialists=not given["no_specialists"],
+        threshold=given["guardrail_threshold"],
         brief=not given["no_brief"],
         witness=not given["no_witness"],
         synthesize=not given["no_synthesize"],
         refinery=not given["no_refinery"],
         retries=given["guardrail_retries"],
         timeout=given["timeout"],
-        output_dir=given["output_dir"],
+        output_dir=given["output_dir"].absolute() if given["output_dir"] else None,
         plan=plan,
         dry_run=given["dry_run"],
     )
-    console = choose(sys.stdout, sys.stderr, quiet=given["quiet"], jsonl=given["as_jsonl"])
-    ended: list[Report] = []
-
-    def emit(event: Event) -> None:
-        if isinstance(event, RunEnded):
-            ended.append(event.report)
-        console(event)
-
-    try:
-        # An interrupted run has a report too, of what was done until then.
-        with suppress(asyncio.CancelledError, KeyboardInterrupt):
-            asyncio.run(_run(task, options, emit, given))
-        if not ended:
-            return INTERRUPTED
-        report = ended[-1]
-        with suppress(BrokenPipeError):  # a reader that went away does not change how the run ended
-            if given["as_json"]:
-                _print_json(report)
-            elif not given["as_jsonl"]:
-                _print_result(report)
-    finally:
-        console.close()
-    return report.exit_code
+    return drive(output, partial(_begin, task, options, given))
 
 
-async def _run(task: Task, options: RunOptions, emit: Emit, given: _Given) -> None:
-    from electrictown.town import Town
+async def _begin(task: Task, options: RunOptions, given: _Given, driver: Driver) -> None:
+    from electrictown.town import Town, new_run_id
 
-    main = asyncio.current_task()
-    if main is not None:  # Ctrl-C is asyncio.run's own; a supervisor's SIGTERM ends a run as gently.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
     environ = environment(given["env_file"])
     config = await settle(given["config"], environ, quiet=given["quiet"])
-    async with Town.open(config) as town:
-        await town.run(
-            task,
-            options,
-            emit=emit,
-            supervisor=given["supervisor"],
-            max_subtasks=given["max_subtasks"] or 10,
-            specialists=not given["no_specialists"],
-            threshold=given["guardrail_threshold"],
-        )
+    async with opened("", environ) as store, Town.open(config) as town:
+        header = town.header(task, options, version())
+        town.team(town.router(), options)  # what cannot be run is no run
+        journal = await store.begin(new_run_id(), header)
+        run = town.prepare(task, options, emit=driver.emit, journal=journal)
+        await driver.execute(run, journal)
 
 
 def _task(words: tuple[str, ...], plan: Plan | None) -> Task:
@@ -324,22 +294,3 @@ def _decoded(data: bytes, what: str) -> str:
     if "\0" in text:
         raise UsageError(f"{what} is not UTF-8 text", "save it as UTF-8") from None
     return text
-
-
-def _print_json(report: Report) -> None:
-    import msgspec
-
-    click.echo(mask(msgspec.json.format(msgspec.json.encode(report), indent=2).decode()))
-
-
-def _print_result(report: Report) -> None:
-    # A model's words may hold escape sequences: a file gets them as they are, a terminal does not.
-    from electrictown.console.text import blocks
-
-    safe = blocks if sys.stdout.isatty() else str
-    if report.outcome == "dry-run":
-        from electrictown.console.foreseen import foreseen
-
-        click.echo(safe(mask(foreseen(report))))
-    elif report.text:
-        click.echo(safe(mask(report.text)))

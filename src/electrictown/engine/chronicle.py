@@ -6,6 +6,9 @@ knows them.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from electrictown.errors import JournalError
 from electrictown.events import Emit, Event, FileRefused, FileWritten, HopTaken, Noted, PlanMade, ignore
 from electrictown.journal.journal import Journal
 from electrictown.work import Hop
@@ -43,7 +46,8 @@ class Chronicle:
     def _decide(self, journal: Journal, event: HopTaken | Noted) -> None:
         self._decisions += 1
         kind = "hop" if isinstance(event, HopTaken) else "note"
-        journal.note(f"{kind}.e{journal.epoch}.{self._decisions}", event, kind=kind)
+        with suppress(JournalError):  # a journal that is broken says so to whoever waits for a commit
+            journal.note(f"{kind}.e{journal.epoch}.{self._decisions}", event, kind=kind)
 
     def _keep(self, event: Event) -> None:
         match event:

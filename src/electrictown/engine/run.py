@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -43,13 +44,24 @@ from electrictown.roles.role import text_of
 from electrictown.work import Done, Failure, Outcome, Plan, Planned, Report, Result, Task
 from electrictown.workspace.folder import Folder
 
-__all__ = ["INTERRUPTED", "Run"]
+__all__ = ["INTERRUPTED", "Gate", "Run"]
 
 INTERRUPTED = 130
 
 
+class Gate(Protocol):
+    """What every request of a run passes."""
+
+    def close(self, error: HaltError) -> None:
+        """Let nobody pass any more, and tell them `error`."""
+        ...
+
+
 class Run:
-    """One task from start to report. An object serves one run: `report = await run.execute()`."""
+    """One task from start to report. An object serves one run: `report = await run.execute()`.
+
+    What the journal knows is neither done nor paid for again.
+    """
 
     def __init__(
         self,
@@ -59,8 +71,10 @@ class Run:
         chronicle: Chronicle,
         options: RunOptions,
         journal: Journal,
+        gate: Gate,
     ) -> None:
         self._journal = journal
+        self._gate = gate
         self._task = task
         self._team = team
         self._router = router
@@ -74,6 +88,12 @@ class Run:
         self._text = ""
         self._planned: tuple[Planned, ...] = ()
         self._error: Failure | None = None
+        self.report: Report | None = None
+
+    def stop(self, why: HaltError) -> None:
+        """Begin nothing new; what is under way may end, and then the run does."""
+        self._note("stopping: what is under way may end")
+        self._gate.close(why)
 
     async def execute(self) -> Report:
         """Run to the end; an expected failure is in the report, never raised.
@@ -104,7 +124,7 @@ class Run:
             self._error = Failure(type(bug).__name__, f"a fault of the program itself: {bug}")
             raise
         finally:
-            report = await self._closed(self._report(outcome, time.monotonic() - started))
+            report = self.report = await self._closed(self._report(outcome, time.monotonic() - started))
             self._emit(RunEnded(report=report))
         return report
 

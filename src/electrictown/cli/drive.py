@@ -1,0 +1,166 @@
+"""Driving a run from the command line: its console, its journal, Ctrl-C, the result, and how to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import click
+from msgspec import Struct
+
+from electrictown.errors import StoppedError, UsageError
+from electrictown.redact import mask
+
+if TYPE_CHECKING:
+    from electrictown.engine.run import Run
+    from electrictown.events import Event
+    from electrictown.journal.journal import Journal, Store
+    from electrictown.work import Report
+
+__all__ = ["Driver", "Output", "drive", "opened"]
+
+_INTERRUPTED = 130
+
+
+class Output(Struct, frozen=True):
+    """What of a run is shown: the report as JSON, every event as a JSON line, or nothing but the result."""
+
+    as_json: bool = False
+    as_jsonl: bool = False
+    quiet: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            UsageError: for two formats at once.
+        """
+        if self.as_json and self.as_jsonl:
+            raise UsageError("--json and --jsonl exclude each other", "choose one")
+
+
+def drive(output: Output, begin: Callable[[Driver], Awaitable[None]]) -> int:
+    """Have `begin` execute a run with the driver it is given; show what came of it.
+
+    Returns the exit code: the report's own.
+    """
+    from electrictown.console.choose import choose
+
+    console = choose(sys.stdout, sys.stderr, quiet=output.quiet, jsonl=output.as_jsonl)
+    driver = Driver(console)
+    try:
+        # An interrupted run has a report too, of what was done until then.
+        with suppress(asyncio.CancelledError, KeyboardInterrupt):
+            asyncio.run(_begun(driver, begin))
+        if driver.report is None:
+            return _INTERRUPTED
+        with suppress(BrokenPipeError):  # a reader that went away does not change how the run ended
+            if output.as_json:
+                _print_json(driver.report)
+            elif not output.as_jsonl:
+                _print_result(driver.report)
+    finally:
+        console.close()
+    if driver.resumable and not output.quiet:
+        with suppress(OSError):
+            print(f"to go on: et resume {driver.report.run}{driver.where}", file=sys.stderr)
+    return driver.report.exit_code
+
+
+async def _begun(driver: Driver, begin: Callable[[Driver], Awaitable[None]]) -> None:
+    await begin(driver)
+
+
+class Driver:
+    """Executes a run while it listens for Ctrl-C, SIGTERM and `et cancel`.
+
+    The first Ctrl-C begins nothing new and lets end what is under way, the second cuts that too; SIGTERM
+    and a cancellation cut at once. `report` is what the run came to, None before. `where` is what the
+    command that goes on must say of the store.
+    """
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self._interrupts = 0
+        self.report: Report | None = None
+        self.resumable = False
+        self.where = ""
+
+    def emit(self, event: Event) -> None:
+        """Show `event`."""
+        self._emit(event)
+
+    async def execute(self, run: Run, journal: Journal) -> None:
+        """Execute `run` to its end, and let go of its `journal`.
+
+        Raises:
+            CancelledError: when it was cut; `report` is there all the same.
+            JournalError: when the last steps could not be written.
+        """
+        loop = asyncio.get_running_loop()
+        main = asyncio.current_task()
+        assert main is not None  # noqa: S101  (a coroutine that runs has a task)
+
+        def interrupt() -> None:
+            self._interrupts += 1
+            if self._interrupts == 1:
+                run.stop(StoppedError("interrupted", f"et resume {journal.run}{self.where} goes on"))
+            else:
+                main.cancel()
+
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        loop.add_signal_handler(signal.SIGTERM, main.cancel)
+        cancelled = loop.create_task(journal.cancelled(), name="cancellation")
+        cancelled.add_done_callback(lambda task: None if task.cancelled() else main.cancel())
+        try:
+            await run.execute()
+        finally:
+            self.show(run.report)
+            cancelled.cancel()
+            with suppress(asyncio.CancelledError):
+                await cancelled
+            await journal.aclose()
+
+    def show(self, report: Report | None) -> None:
+        """Take `report` for what came of the run."""
+        self.report = report
+        self.resumable = report is not None and report.outcome in ("failed", "interrupted")
+
+
+@asynccontextmanager
+async def opened(db: str, environ: Mapping[str, str]) -> AsyncGenerator[Store]:
+    """The store at `db` ("" for this machine's own), closed on leaving.
+
+    Raises:
+        JournalError: when it cannot be opened.
+    """
+    from electrictown.journal.stores import open_store
+
+    store = await open_store(db, environ)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def _print_json(report: Report) -> None:
+    import msgspec
+
+    click.echo(mask(msgspec.json.format(msgspec.json.encode(report), indent=2).decode()))
+
+
+def _print_result(report: Report) -> None:
+    # A model's words may hold escape sequences: a file gets them as they are, a terminal does not.
+    from electrictown.console.text import blocks
+
+    safe = blocks if sys.stdout.isatty() else str
+    if report.outcome == "dry-run":
+        from electrictown.console.foreseen import foreseen
+
+        click.echo(safe(mask(foreseen(report))))
+    elif report.text:
+        click.echo(safe(mask(report.text)))

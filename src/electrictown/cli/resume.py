@@ -1,0 +1,115 @@
+"""`et resume`: a run goes on where it ended, and nothing that was finished is paid for again."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+from msgspec.structs import replace
+
+from electrictown.cli.drive import Driver, Output, drive, opened
+from electrictown.cli.journals import db_option, run_argument, store_url
+from electrictown.cli.setup import environment
+from electrictown.errors import UsageError
+
+if TYPE_CHECKING:
+    from electrictown.journal.journal import RunRow, Store
+    from electrictown.work import Report
+
+__all__ = ["command"]
+
+
+class _Given(TypedDict):
+    """What the command line says, by the names of the options below."""
+
+    name: str
+    db: str | None
+    env_file: str | None
+    anyway: bool
+    as_json: bool
+    as_jsonl: bool
+    quiet: bool
+
+
+@click.command(short_help="Go on with a run that did not end, or did not end well.")
+@run_argument
+@db_option
+@click.option("--env-file", metavar="FILE", help="KEY=VALUE lines to add to the environment.")
+@click.option("--anyway", is_flag=True, help="Go on with a run that was cancelled.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print every event as a JSON line.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress: the result and errors only.")
+def command(**given: Unpack[_Given]) -> int:
+    """Go on with RUN where it ended.
+
+    RUN is a run's id, the beginning of one, or "last". What was finished is
+    neither done nor paid for again; what failed is tried once more. The run
+    keeps the configuration and the options it was begun with; keys are read
+    from the environment, or from its file.
+
+    \b
+      et resume last
+      et resume 20261122-18
+
+    A run that is done is not run again: its result is printed.
+    """
+    output = Output(given["as_json"], given["as_jsonl"], given["quiet"])
+    output.check()
+    return drive(output, partial(_resume, given))
+
+
+async def _resume(given: _Given, driver: Driver) -> None:
+    from electrictown.config.snapshot import restore
+    from electrictown.engine.team import RunOptions
+    from electrictown.journal.records import Header
+    from electrictown.town import Town
+    from electrictown.work import Plan
+
+    environ = environment(given["env_file"])
+    url = store_url(given["db"], environ)
+    driver.where = f" --db {given['db']}" if given["db"] and "://" not in given["db"] else ""
+    async with opened(url, environ) as store:
+        row = await store.find(given["name"])
+        if await _is_over(store, row, driver, given):
+            return
+        journal = await store.resume(row.run)
+        try:
+            header = journal.recorded("run", Header)
+            if header is None:
+                raise UsageError(f"the run {row.run} was never begun", "start it anew with et run")
+            config = restore(header.config, header.file, environ)
+            options = replace(RunOptions.of(header.settings), plan=journal.recorded("plan", Plan))
+            async with Town.open(config) as town:
+                run = town.prepare(header.task, options, emit=driver.emit, journal=journal)
+                await driver.execute(run, journal)
+        finally:
+            await journal.aclose()
+
+
+async def _is_over(store: Store, row: RunRow, driver: Driver, given: _Given) -> bool:
+    """Whether there is nothing to go on with; what the run came to is shown then.
+
+    Raises:
+        UsageError: for a run that was cancelled, unless it is to go on anyway.
+    """
+    if row.state == "cancelled" and not given["anyway"]:
+        raise UsageError(f"the run {row.run} was cancelled", f"et resume {row.run} --anyway goes on with it")
+    if row.state not in ("done", "dry-run"):
+        return False
+    ends = await store.steps(row.run, kinds=("end",))
+    driver.show(_report(ends[-1].value))
+    if not given["quiet"]:
+        with suppress(OSError):
+            print(f"the run {row.run} is done; this is its result", file=sys.stderr)
+    return True
+
+
+def _report(value: bytes) -> Report:
+    import msgspec
+
+    from electrictown.work import Report
+
+    return msgspec.json.decode(value, type=Report)
