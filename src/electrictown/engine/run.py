@@ -82,7 +82,7 @@ class Run:
         self._emit: Emit = chronicle
         self._chronicle = chronicle
         self._plan: Plan | None = options.plan
-        self._folder = Folder(options.output_dir) if options.output_dir is not None else None
+        self._folder = Folder(options.output_dir, journal.run) if options.output_dir is not None else None
         self._brief = ""
         self._results: dict[str, Result] = {}
         self._text = ""
@@ -130,8 +130,8 @@ class Run:
 
     async def _pipeline(self) -> None:
         if self._folder is not None and not self._options.dry_run:
-            await self._folder.prepare()  # before a model is paid for what could not be written
             self._know_own_files(self._folder)
+            await self._folder.prepare()  # before a model is paid for what could not be written
         plan = await self._plan_made()
         if self._options.dry_run:
             self._planned = await foresee(plan, self._team, self._router, self._options)

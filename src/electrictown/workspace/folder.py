@@ -8,8 +8,9 @@ import hashlib
 import os
 import threading
 import unicodedata
+from collections import defaultdict
 from collections.abc import Collection, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from electrictown.errors import WorkspaceError
 from electrictown.work import File
 from electrictown.workspace.files import Refused
 from electrictown.workspace.paths import RefusalError, parts_of
-from electrictown.workspace.placing import entered, placed, temporary_file
+from electrictown.workspace.placing import entered, placed, sweep, temporary_file
 
 __all__ = ["Folder", "Refused", "Written", "digest_of"]
 
@@ -59,16 +60,20 @@ class Folder:
     Nothing is lost. What one subtask has written in this run, another does not overwrite, unless it
     says so (`replacing`). A file that lay there before the run and differs is kept as `NAME.orig`, or
     `NAME.orig.2` and so on where that is taken, and then replaced: runs on the same folder can follow
-    each other. One object serves all workers of a run.
+    each other. One object serves all workers of the run `run`.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, run: str = "") -> None:
         self.root = Path(root)
+        self._run = run
+        self._ours: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._left: set[tuple[str, ...]] = {()}
         self._owned: dict[str, _Owned] = {}
         self._lock = threading.Lock()
 
     async def prepare(self) -> None:
-        """Makes the folder and checks that files can be written to it.
+        """Makes the folder, checks that files can be written to it, and clears away what a crash of this
+        run has left half-written (see `adopt`).
 
         Raises:
             WorkspaceError: when it is no folder, or cannot be made or written to.
@@ -100,14 +105,19 @@ class Folder:
         except RefusalError:
             return
         whole = "/".join(parts)
+        self._left.add(tuple(parts[:-1]))
         self._owned[_key(whole)] = _Owned(frozenset({subtask}), whole, bytes.fromhex(digest))
+        self._ours[_key(whole)].add(bytes.fromhex(digest))
 
     # Below here everything runs in a thread, and one file at a time.
 
     def _prepare(self) -> None:
         try:
             with self._opened(()) as folder:
-                os.unlink(temporary_file(folder, b"", None), dir_fd=folder)
+                os.unlink(temporary_file(folder, b"", None, self._run), dir_fd=folder)
+            for parts in self._left if self._run else ():
+                with suppress(RefusalError), self._opened(parts) as folder:
+                    sweep(folder, self._run)
         except OSError as error:
             raise _broken(error, self.root) from error
 
@@ -123,7 +133,8 @@ class Folder:
                 if owned is not None and owned.digest != digest:
                     _check_owner(owned, path, subtask, replacing)
                 with self._opened(parts[:-1]) as folder:
-                    written = placed(folder, parts[-1], data, owned.digest if owned is not None else None)
+                    written = placed(folder, parts[-1], data, self._ours[key], self._run)
+                self._ours[key].add(digest)
                 also = owned.subtasks if owned is not None and owned.digest == digest else frozenset[str]()
                 self._owned[key] = _Owned(also | {subtask}, path, digest)
         except RefusalError as refusal:

@@ -7,12 +7,13 @@ import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Collection
 from contextlib import suppress
 from io import BufferedReader
 
 from electrictown.workspace.paths import RefusalError
 
-__all__ = ["entered", "placed", "temporary_file"]
+__all__ = ["entered", "placed", "sweep", "temporary_file"]
 
 _MOST_COPIES = 1000
 
@@ -44,11 +45,11 @@ def _there(folder: int, name: str) -> os.stat_result | None:
         return None
 
 
-def placed(folder: int, name: str, data: bytes, ours: bytes | None) -> tuple[bool, str]:
+def placed(folder: int, name: str, data: bytes, ours: Collection[bytes], run: str = "") -> tuple[bool, str]:
     """Puts `data` in the place of `name` in `folder`, an open descriptor.
 
     Returns whether it lay there already, and the name of the copy that was kept of a different file
-    ("" for none). A file whose digest is `ours` needs no copy.
+    ("" for none). A file whose digest is one of `ours` needs no copy.
 
     Raises:
         RefusalError: when something other than a file is in the place.
@@ -64,10 +65,10 @@ def placed(folder: int, name: str, data: bytes, ours: bytes | None) -> tuple[boo
         digest = _digest(folder, name)
         if digest == hashlib.sha256(data).digest():
             return True, ""
-        kept = "" if digest is not None and digest == ours else _kept(folder, name)
+        kept = "" if digest is not None and digest in ours else _kept(folder, name)
     temporary = ""
     try:
-        temporary = temporary_file(folder, data, there)
+        temporary = temporary_file(folder, data, there, run)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         for leftover in (temporary, kept):
@@ -79,9 +80,12 @@ def placed(folder: int, name: str, data: bytes, ours: bytes | None) -> tuple[boo
     return False, kept
 
 
-def temporary_file(folder: int, data: bytes, like: os.stat_result | None) -> str:
-    """A new file with `data`, safely on disk, with the permissions of the one it will replace."""
-    name = f".et-{secrets.token_hex(8)}.tmp"
+def temporary_file(folder: int, data: bytes, like: os.stat_result | None, run: str = "") -> str:
+    """A new file with `data`, safely on disk, with the permissions of the one it will replace.
+
+    Its name tells whose it is, so that `run` can remove it when a crash has left it behind.
+    """
+    name = f".et-{run or 'one'}.{secrets.token_hex(8)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     descriptor = os.open(name, flags, 0o666, dir_fd=folder)
     try:
@@ -97,11 +101,21 @@ def temporary_file(folder: int, data: bytes, like: os.stat_result | None) -> str
     return name
 
 
+def sweep(folder: int, run: str) -> None:
+    """Removes the temporary files that a crash of `run` has left behind in the open `folder`."""
+    for name in os.listdir(folder):
+        if name.startswith(f".et-{run}.") and name.endswith(".tmp"):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+
+
 def _kept(folder: int, name: str) -> str:
     """Gives the file `name` a second name beside it, which no other file has."""
     for number in range(1, _MOST_COPIES):
         copy = f"{name}.orig" if number == 1 else f"{name}.orig.{number}"
         if _there(folder, copy) is not None:
+            if _digest(folder, copy) == _digest(folder, name):
+                return copy  # kept before, by a run that was ended before it could replace the file
             continue
         try:
             os.link(name, copy, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
