@@ -1,4 +1,4 @@
-"""The quick way for plain pieces of text gives what the whole decoder gives, whatever stands around them."""
+"""The quick way for plain text, whole or in pieces, gives what the whole decoder gives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from electrictown.errors import ProviderError
 from electrictown.llm.messages import ChatResponse, Chunk, Json
-from electrictown.llm.wire import anthropic_stream, gemini_reply, ollama_reply, openai_reply
+from electrictown.llm.wire import anthropic_stream, gemini_reply, ollama_reply, openai_reply, plain
 from electrictown.llm.wire.anthropic import AnthropicWire
 from electrictown.llm.wire.base import Wire
 from electrictown.llm.wire.gemini import GeminiWire
@@ -192,3 +192,202 @@ def test_a_piece_of_text_is_read_alike_by_the_quick_and_the_whole_decoder(
     assert found == outcome(wire, payloads, at_once=False)
     with patch.object(module, quick, refuse):
         assert found == outcome(wire, payloads, at_once=True)
+
+
+_count = st.sampled_from([0, 3, 3, 3, None, "5", 2.5])
+_word = st.sampled_from(["m", "m", "m", "", None, 7])
+
+
+def counts(*names: str) -> st.SearchStrategy[dict[str, Json]]:
+    """Usage that mostly tells the first two, and perhaps others."""
+    return made(
+        *(st.one_of(st.just({name: 4}), named(name, _count)) for name in names[:2]),
+        *(st.one_of(st.just({}), named(name, _count)) for name in names[2:]),
+    )
+
+
+def among(*usual: dict[str, Json]) -> st.SearchStrategy[dict[str, Json]]:
+    """Fields of a whole body: mostly `usual`, but now and then one is missing or says something else."""
+    return made(
+        *(st.one_of(st.just(f), st.just(f), st.just({}), *(named(k, _word) for k in f)) for f in usual)
+    )
+
+
+_openai_whole = made(
+    among({"id": "i"}, {"model": "m"}),
+    named(
+        "choices",
+        st.lists(
+            made(
+                named("message", _delta),
+                among({"finish_reason": "stop"}, {"index": 0}),
+                either("finish_reason", "length", "tool_calls", "content_filter"),
+                either("delta", {"content": "d"}),
+                either("error", {"code": 500, "message": "broken"}),
+            ),
+            min_size=1,
+            max_size=2,
+        ),
+    ),
+    st.one_of(
+        named("usage", counts("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens")),
+        either("usage", _usage),
+    ),
+    either("x_groq", {"usage": _usage}),
+    either("error", {"message": "broken", "code": 500}),
+    either("message", "broken"),
+)
+_anthropic_whole = made(
+    among({"type": "message"}, {"id": "i"}, {"model": "m"}),
+    named(
+        "content",
+        st.lists(
+            made(
+                st.sampled_from(
+                    [{"type": "text"}, {"type": "text"}, {}, {"type": "thinking", "thinking": "t"}]
+                ),
+                named("text", _text),
+                either("citations", [{"x": 1}]),
+                either("new", 1),
+            ),
+            max_size=2,
+        ),
+    ),
+    named(
+        "stop_reason",
+        st.sampled_from(
+            [
+                *("end_turn", "end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"),
+                *("model_context_window_exceeded", "new", None),
+            ]
+        ),
+    ),
+    named(
+        "usage",
+        made(
+            counts(
+                *("input_tokens", "output_tokens", "cache_read_input_tokens"), "cache_creation_input_tokens"
+            ),
+            either("cache_creation", {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 5}),
+            either("output_tokens_details", {"thinking_tokens": 2}),
+            either("iterations", [{"type": "compaction", "input_tokens": 9}]),
+        ),
+    ),
+    either("stop_details", {"type": "refusal", "category": "cyber"}),
+    either("container", {"id": "c"}),
+    either("error", {"type": "api_error", "message": "broken"}),
+)
+_gemini_whole = made(
+    _gemini,
+    named("modelVersion", _word),
+    named("responseId", _word),
+    named(
+        "candidates",
+        st.lists(
+            made(
+                named(
+                    "content", named("parts", st.lists(made(named("text", _text), either("thought", True))))
+                ),
+                named(
+                    "finishReason", st.sampled_from(["STOP", "STOP", "MAX_TOKENS", "SAFETY", "OTHER", None])
+                ),
+                either("finishMessage", "because"),
+                either("index", 1),
+            ),
+            min_size=1,
+            max_size=2,
+        ),
+    ),
+    st.one_of(
+        st.just({}),
+        named(
+            "usageMetadata",
+            counts(
+                *("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount"),
+                *("cachedContentTokenCount", "toolUsePromptTokenCount"),
+            ),
+        ),
+    ),
+)
+_ollama_whole = made(
+    _ollama,
+    named("model", _word),
+    st.sampled_from([{"done": True}, {"done": True}, {"done": False}, {}]),
+    named("done_reason", st.sampled_from(["stop", "stop", "length", "load", "new", "", None])),
+    counts("prompt_eval_count", "eval_count"),
+)
+_WHOLE: dict[str, tuple[Wire, str, st.SearchStrategy[dict[str, Json]]]] = {
+    "openai": (OpenAIWire("o"), "_decode_completion", _openai_whole),
+    "anthropic": (AnthropicWire("a"), "_decode_message", _anthropic_whole),
+    "gemini": (GeminiWire("g"), "_decode_generated", _gemini_whole),
+    "ollama": (OllamaWire("l"), "_decode_chat", _ollama_whole),
+}
+
+
+def whole(wire: Wire, body: bytes) -> ChatResponse | tuple[type[ProviderError], str]:
+    try:
+        return wire.decode(body)
+    except ProviderError as error:
+        return type(error), error.message
+
+
+@pytest.mark.parametrize("kind", _WHOLE)
+@settings(max_examples=400)
+@given(data=st.data())
+def test_a_whole_text_is_read_alike_by_the_quick_and_the_whole_decoder(
+    kind: str, data: st.DataObject
+) -> None:
+    wire, quick, bodies = _WHOLE[kind]
+    body = json.dumps(data.draw(bodies)).encode()
+    found = whole(wire, body)
+    with patch.object(plain, quick, refuse):
+        assert found == whole(wire, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (
+            "openai",
+            {
+                **{"id": "i", "model": "m", "usage": _usage},
+                "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}],
+            },
+        ),
+        (
+            "anthropic",
+            {
+                **{"type": "message", "id": "i", "model": "m", "stop_reason": "end_turn"},
+                "content": [{"type": "text", "text": "x"}],
+                "usage": {"input_tokens": 1, "output_tokens": 2},
+            },
+        ),
+        (
+            "gemini",
+            {
+                "candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}],
+                "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 2},
+            },
+        ),
+        (
+            "ollama",
+            {
+                **{"model": "m", "message": {"content": "x"}, "done": True, "done_reason": "stop"},
+                **{"prompt_eval_count": 1, "eval_count": 2},
+            },
+        ),
+    ],
+)
+def test_a_usual_text_takes_the_quick_way(kind: str, body: Json) -> None:
+    wire, quick, _ = _WHOLE[kind]
+    read: list[bytes] = []
+    decode = getattr(plain, quick)
+
+    def noted(payload: bytes) -> object:
+        found = decode(payload)
+        read.append(payload)
+        return found
+
+    with patch.object(plain, quick, noted):
+        assert wire.decode(json.dumps(body).encode()).text == "x"
+    assert read

@@ -43,6 +43,7 @@ from electrictown.llm.wire.base import HttpCall, ModelsPage
 from electrictown.llm.wire.common import as_int, as_text, encode_json, excerpt, parse_json
 from electrictown.llm.wire.faults import read_fault
 from electrictown.llm.wire.parts import arguments_object, as_object, as_objects, merged, strict_schema
+from electrictown.llm.wire.plain import plain_anthropic
 from electrictown.llm.wire.streamed import decode_events
 
 __all__ = ["AnthropicWire"]
@@ -77,7 +78,8 @@ class AnthropicWire:
 
     def decode(self, body: bytes) -> ChatResponse:
         """The reply in a complete body; see `Wire.decode`."""
-        return decode_events(body, self.decoder) or decode_message(body, self.origin)
+        plain = plain_anthropic(body, self.origin)
+        return plain or decode_events(body, self.decoder) or decode_message(body, self.origin)
 
     def decoder(self) -> AnthropicDecoder:
         """A new decoder for one stream."""

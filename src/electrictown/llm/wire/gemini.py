@@ -37,6 +37,7 @@ from electrictown.llm.wire.common import as_int, as_text, encode_json, excerpt, 
 from electrictown.llm.wire.gemini_errors import typed_error
 from electrictown.llm.wire.gemini_reply import GeminiDecoder, decode_reply
 from electrictown.llm.wire.parts import Numbered, arguments_object, as_object, as_objects, call_names, merged
+from electrictown.llm.wire.plain import plain_gemini
 from electrictown.llm.wire.streamed import decode_events
 
 __all__ = ["GeminiWire"]
@@ -61,7 +62,8 @@ class GeminiWire:
 
     def decode(self, body: bytes) -> ChatResponse:
         """The reply in a complete body, or in the list of chunks that a stream without `alt=sse` is."""
-        return decode_events(body, self.decoder) or decode_reply(body, self.origin)
+        plain = plain_gemini(body, self.origin)
+        return plain or decode_events(body, self.decoder) or decode_reply(body, self.origin)
 
     def decoder(self) -> GeminiDecoder:
         """A new decoder for one stream."""

@@ -44,6 +44,7 @@ from electrictown.llm.wire.parts import (
     call_names,
     merged,
 )
+from electrictown.llm.wire.plain import plain_ollama
 
 __all__ = [
     "LOADED",
@@ -107,6 +108,8 @@ class OllamaWire:
 
     def decode(self, body: bytes) -> ChatResponse:
         """The reply in a complete body; lines are taken too, from servers that always stream."""
+        if (plain := plain_ollama(body, self.origin)) is not None:
+            return plain
         whole = json_or_text(body.decode("utf-8", "replace"))
         decoder = self.decoder()
         out: list[Chunk] = []

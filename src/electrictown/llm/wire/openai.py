@@ -30,6 +30,7 @@ from electrictown.llm.wire.openai_common import (
 )
 from electrictown.llm.wire.openai_reply import ChatStream, decode_body
 from electrictown.llm.wire.parts import merged
+from electrictown.llm.wire.plain import plain_openai
 from electrictown.llm.wire.streamed import decode_events
 
 __all__ = ["OpenAIWire"]
@@ -49,7 +50,8 @@ class OpenAIWire:
 
     def decode(self, body: bytes) -> ChatResponse:
         """The reply in a complete body; see `Wire.decode`."""
-        return decode_events(body, self.decoder) or decode_body(body, self.origin)
+        plain = plain_openai(body, self.origin)
+        return plain or decode_events(body, self.decoder) or decode_body(body, self.origin)
 
     def decoder(self) -> ChatStream:
         """A new decoder for one stream."""

@@ -32,6 +32,7 @@ from electrictown.llm.messages import (
 from electrictown.llm.wire.common import as_text, excerpt, json_or_text, parse_json, read_struct
 from electrictown.llm.wire.faults import fault_of
 from electrictown.llm.wire.openai_common import OpenAIUsage, counts_anything, finish_reason, read_usage
+from electrictown.llm.wire.plain import PlainDelta
 from electrictown.llm.wire.verdict import make_error
 
 __all__ = ["ChatStream", "decode_body"]
@@ -116,21 +117,8 @@ class _Chunk(Struct, gc=False):
     detail: Json = None
 
 
-class _PlainDelta(Struct, gc=False):
-    content: str
-    reasoning_content: None = None
-    reasoning: None = None
-    reasoning_details: None = None
-    refusal: None = None
-    tool_calls: None = None
-    function_call: None = None
-    annotations: None = None
-    executed_tools: None = None
-    audio: None = None
-
-
 class _PlainChoice(Struct, gc=False):
-    delta: _PlainDelta
+    delta: PlainDelta
     index: Literal[0] | None = None
     finish_reason: None = None
     error: None = None
