@@ -20,6 +20,13 @@ State: TypeAlias = Literal["done", "not accepted", "failed", "begun", "not begun
 """`begun`: somebody worked at it, and it has no result yet; `not accepted`: done, below the threshold."""
 
 
+_KINDS = (
+    *("run", "driver", "plan", "attempt", "review", "receipt", "result"),
+    *("reserve", "settle", "hop", "note", "end"),
+)
+"""What a dossier is made of: the replies of single calls, the bulk of a journal, are not read."""
+
+
 class Part(Struct, frozen=True):
     """One subtask. `reviews` are in their order, `attempts` those that are recorded."""
 
@@ -97,7 +104,7 @@ async def read_dossier(store: Store, name: str) -> Dossier:
     """
     row = await store.find(name)
     kinds: dict[str, list[Step]] = {}
-    for step in await store.steps(row.run):
+    for step in await store.steps(row.run, kinds=_KINDS):
         kinds.setdefault(step.kind, []).append(step)
     of = _Kinds(kinds)
     ledger = Ledger([*of("reserve"), *of("settle")])

@@ -35,7 +35,7 @@ def command(name: str, follow: bool, as_json: bool, db: str | None) -> None:
 
     RUN is a run's id, the beginning of one, or `last`. It may be driven by
     another terminal or another machine. Texts of models are not in the log:
-    `et show` has them.
+    `et show --json` has them.
 
     \b
       et log last --follow

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_RESUMABLE = ("stopped", "interrupted", "failed")
+
 _TEXT = 60
 """Characters of a subtask's text that are shown."""
 
@@ -112,6 +114,8 @@ def _head(dossier: Dossier) -> Iterable[str]:
         with_ = f" with {d.program}" if d.program else ""
         facts.append((what, f"{moment(drive.at)} by process {d.pid} on {d.host}{with_}"))
     facts.append(("budget", _budget(dossier)))
+    if row.state in _RESUMABLE:
+        facts.append(("go on", f"et resume {row.run}"))
     yield from (f"{name:<8} {line(text)}" for name, text in facts)
 
 
@@ -188,28 +192,26 @@ def _failures(failures: Sequence[Failing]) -> Iterable[str]:
             yield from (f"    {text}" for text in lines)
 
 
-def _tree(value: Json, name: str = "") -> list[str]:
+def _tree(value: Json) -> list[str]:
     """A JSON value as indented lines, texts as they read: line breaks in them are line breaks here."""
     from electrictown.console.text import blocks
 
-    if isinstance(value, dict | list):
-        pairs = (
-            [(str(key), item) for key, item in cast("dict[str, Json]", value).items()]
-            if isinstance(value, dict)
-            else [("-", item) for item in cast("list[Json]", value)]
-        )
-        inner = [text for key, item in pairs if item not in (None, "", [], {}) for text in _tree(item, key)]
-        return [_titled(name), *(f"  {text}" for text in inner)] if name else inner
-    lines = blocks(value if isinstance(value, str) else _plain(value)).splitlines() or [""]
-    if len(lines) == 1:
-        return [f"{_titled(name)} {lines[0]}".strip()]
-    return [_titled(name), *(f"  {text}" for text in lines)]
+    if isinstance(value, dict):
+        return [text for pair in cast("dict[str, Json]", value).items() for text in _named(*pair)]
+    if isinstance(value, list):
+        items = [_tree(item) for item in cast("list[Json]", value)]
+        return [f"{'  ' if n else '- '}{text}" for item in items for n, text in enumerate(item)]
+    return blocks(value if isinstance(value, str) else _plain(value)).splitlines()
 
 
-def _titled(name: str) -> str:
+def _named(key: str, value: Json) -> list[str]:
+    """A field of a JSON object; what is empty is left out."""
     from electrictown.console.text import line
 
-    return name if name in ("", "-") else f"{line(name)}:"
+    inner = [] if value in (None, "", [], {}) else _tree(value)
+    if len(inner) == 1 and not isinstance(value, dict | list):
+        return [f"{line(key)}: {inner[0]}"]
+    return [f"{line(key)}:", *(f"  {text}" for text in inner)] if inner else []
 
 
 def _plain(value: Json) -> str:

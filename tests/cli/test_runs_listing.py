@@ -1,0 +1,220 @@
+"""`et runs` and `et cost`: how runs ended and what they cost, also where that is not known."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from cli_kit import Shell
+from journal_kit import crashed, driven, ended, journal_of, request, reserved, settled, whole_run, write_runs
+
+from electrictown.journal.journal import Journal
+from electrictown.journal.records import Header
+from electrictown.journal.sqlite import SqliteStore
+from electrictown.work import Task
+
+
+async def unpriced(journal: Journal) -> None:
+    await request(journal, "a", settled("polecat", 0.125, model="priced"))
+    await request(journal, "b", settled("polecat", None, model="odd"))
+    await ended()(journal)
+
+
+def three_runs(shell: Shell) -> None:
+    runs = [
+        ("20261101-000000-aaaa", "first\ntask " + "x" * 100, [ended("interrupted", 130), unpriced]),
+        ("20261102-000000-bbbb", "second", [crashed]),
+        ("20261103-000000-cccc", "third", [ended()]),
+    ]
+    write_runs(journal_of(shell), runs)
+
+
+def test_runs_are_listed_newest_first_with_how_they_ended_and_what_they_cost(shell: Shell) -> None:
+    three_runs(shell)
+    said = shell.et("runs")
+    assert (said.code, said.err) == (0, "")
+    head, *rows = said.out.splitlines()
+    assert head.split() == ["run", "state", "age", "time", "cost", "driven", "task"]
+    cells = [row.split("  ") for row in rows]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in cells]
+    assert cells[0][:2] == ["20261103-000000-cccc", "done"]
+    assert cells[0][4:] == ["$0", "1 time", "third"]
+    assert cells[1][:2] == ["20261102-000000-bbbb", "stopped"]
+    assert cells[1][3:] == ["-", "$0.5000 + up to $0.2500", "1 time", "second"]
+    assert cells[2][4:6] == ["$0.1250 + unknown", "2 times"]
+    assert cells[2][6].startswith("first task xxx")
+    assert len(cells[2][6]) == 60
+    assert max(map(len, rows)) < 160
+
+
+def test_runs_as_json_tell_unknown_from_nothing(shell: Shell) -> None:
+    three_runs(shell)
+    third, second, first = shell.et("runs", "--json").json
+    assert (third["state"], third["exit_code"], third["drivers"]) == ("done", 0, 1)
+    assert third["cost"].get("usd", 0.0) == 0.0
+    assert third["seconds"] >= 0
+    assert (second["state"], second["ended"], second["seconds"]) == ("stopped", None, None)
+    assert second["unsettled"] == {
+        "requests": 1,
+        "usd": 0.25,
+        "known_usd": 0.25,
+        "tokens": 1000,
+        "runs": [second["run"]],
+    }
+    assert first["task"].startswith("first\ntask")
+    assert first["cost"]["usd"] is None
+    assert first["cost"]["known_usd"] == 0.125
+
+
+def test_a_limit_says_that_there_are_older_runs(shell: Shell) -> None:
+    three_runs(shell)
+    said = shell.et("runs", "--limit", "2")
+    assert [row[:8] for row in said.out.splitlines()[1:]] == ["20261103", "20261102"]
+    assert "--limit 0" in said.err
+    assert len(shell.et("runs", "--limit", "0", "--json").json) == 3
+    assert shell.et("runs", "--limit", "3").err == ""
+
+
+@pytest.mark.parametrize("command", [("runs",), ("cost",)])
+def test_since_is_a_length_of_time_or_a_date(shell: Shell, command: tuple[str]) -> None:
+    three_runs(shell)
+    assert shell.et(*command, "--since", "1h").out
+    tomorrow = time.strftime("%Y-%m-%d", time.localtime(time.time() + 2 * 86_400))
+    said = shell.et(*command, "--since", tomorrow)
+    assert (said.code, said.out) == (0, "")
+    assert "in that time" in said.err
+    for wrong in ("soon", "2y", "2026-13-01", "-3d"):
+        said = shell.et(*command, f"--since={wrong}")
+        assert said.code == 2
+        assert wrong in said.err
+        assert "write 12h, 2d, 1w" in said.err
+
+
+def test_an_empty_store_is_no_error(shell: Shell) -> None:
+    said = shell.et("runs")
+    assert (said.code, said.out) == (0, "")
+    assert said.err == 'no run was begun; et run "..." begins one\n'
+    assert shell.et("runs", "--json").json == []
+    said = shell.et("cost")
+    assert (said.code, said.out, said.err) == (0, "", "no request was made\n")
+    assert shell.et("cost", "--json").json["total"]["name"] == "total"
+
+
+def test_what_is_in_flight_is_not_lost(shell: Shell) -> None:
+    with driven(journal_of(shell), "20261104-000000-dddd"):
+        (row,) = shell.et("runs", "--json").json
+        assert (row["state"], row["unsettled"]["requests"], row["in_flight"]["usd"]) == ("running", 0, 0.25)
+        assert "up to" not in shell.et("runs").out
+        assert "in flight: 1 request, at the most $0.2500 (20261104-000000-dddd)" in shell.et("cost").out
+    said = shell.et("cost")
+    assert "left unsettled by a crash: 1 request, at the most $0.2500" in said.out
+
+
+def test_costs_are_summed_by_role_provider_model_and_run(shell: Shell) -> None:
+    three_runs(shell)
+    said = shell.et("cost")
+    rows = [line.split() for line in said.out.splitlines()]
+    assert ["mayor", "1", "100", "0", "50", "$0.5000"] in rows
+    assert ["polecat", "2", "200", "0", "100", "$0.1250", "+", "unknown"] in rows
+    assert ["priced", "1", "100", "0", "50", "$0.1250"] in rows
+    assert ["odd", "1", "100", "0", "50", "unknown"] in rows
+    assert ["total", "3", "300", "0", "150", "$0.6250", "+", "unknown"] in rows
+    assert said.out.splitlines()[-1] == (
+        "left unsettled by a crash: 1 request, at the most $0.2500 (20261102-000000-bbbb)"
+    )
+    by_run = shell.et("cost", "--by", "run", "--json").json
+    assert list(by_run["costs"]) == ["run"]
+    assert {c["name"]: c["usd"] for c in by_run["costs"]["run"]} == {
+        "20261101-000000-aaaa": None,
+        "20261102-000000-bbbb": 0.5,
+    }
+    assert by_run["unsettled"]["runs"] == ["20261102-000000-bbbb"]
+    assert "by model" not in shell.et("cost", "--by", "role").out
+    assert shell.et("cost", "--by", "moon").code == 2
+
+
+def test_a_request_that_was_never_billed_counts_nowhere(shell: Shell) -> None:
+    write_runs(journal_of(shell), [("r1", "t", [whole_run])])
+    total = shell.et("cost", "--json").json["total"]
+    assert total["requests"] == 6
+    assert total["usd"] == pytest.approx(0.08)
+
+
+def test_another_journal_is_named_with_db(shell: Shell) -> None:
+    write_runs(shell.folder / "other.db", [("there", "elsewhere", [ended()])])
+    assert "elsewhere" in shell.et("runs", "--db", "other.db").out
+    assert shell.et("runs").out == ""
+    said = shell.et("runs", "--db", "typo.db")
+    assert (said.code, "there is no journal typo.db" in said.err) == (2, True)
+    assert "typo.db" not in shell.files()
+    assert shell.et("runs", "--db", "").code == 2
+    said = shell.et("cost", "--db", "mysql://joe:secret-password@db/x")
+    assert said.code == 2
+    assert "secret-password" not in said.all
+
+
+def test_a_store_that_is_none_is_an_error(shell: Shell) -> None:
+    journal_of(shell).parent.mkdir(parents=True)
+    journal_of(shell).write_bytes(b"this is no database at all, and never was" * 100)
+    for command in (["runs"], ["cost"], ["show", "last"], ["log", "last"], ["cancel", "last"]):
+        said = shell.et(*command)
+        assert (said.code, said.out) == (75, "")
+        assert said.err.startswith("error: ")
+        assert "journal.db" in said.err
+
+
+def test_a_step_that_cannot_be_read_is_named(shell: Shell) -> None:
+    three_runs(shell)
+    with sqlite3.connect(journal_of(shell)) as file:
+        file.execute("UPDATE steps SET value = '{\"torn' WHERE key = 'b.e2.r1.settled'")
+    file.close()
+    said = shell.et("cost")
+    assert said.code == 75
+    assert "the step b.e2.r1.settled of the run 20261101-000000-aaaa cannot be read" in said.err
+
+
+def many_runs(path: Path, runs: int, requests: int) -> None:
+    """As the store itself would have written them, in one transaction."""
+
+    async def make() -> None:
+        store = await SqliteStore.open(path)
+        journal = await store.begin("pattern", Header(Task("t")))
+        await journal.aclose()
+        await store.aclose()
+
+    asyncio.run(make())
+    header, driver = msgspec.json.encode(Header(Task("t"))), b'{"pid":1,"host":"h"}'
+    hold = msgspec.json.encode(reserved(usd=0.1))
+    done = msgspec.json.encode(settled("polecat", 0.01))
+    steps: list[tuple[str, str, str, float, int, bytes]] = []
+    for n in range(runs):
+        run = f"r{n:06}"
+        steps += [(run, "run", "run", n, 1, header), (run, "driver.1", "driver", n, 1, driver)]
+        for r in range(requests):
+            steps.append((run, f"c{r}.e1.r1", "reserve", n, 1, hold))
+            steps.append((run, f"c{r}.e1.r1.settled", "settle", n, 1, done))
+    file = sqlite3.connect(path)
+    with file:
+        file.executemany("INSERT INTO runs VALUES (?, ?)", [(f"r{n:06}", n) for n in range(runs)])
+        file.executemany(
+            "INSERT INTO steps(run, key, kind, at, epoch, value) VALUES (?, ?, ?, ?, ?, ?)", steps
+        )
+    file.close()
+
+
+def test_ten_thousand_runs_are_no_burden(shell: Shell) -> None:
+    many_runs(journal_of(shell), 10_000, 2)
+    times: dict[str, float] = {}
+    for command in ("runs", "runs --limit 0", "cost", "cost --by run", "show last"):
+        began = time.process_time()
+        said = shell.et(*command.split())
+        times[command] = time.process_time() - began
+        assert said.code == 0, said.err
+    print(times)
+    assert len(shell.et("runs", "--limit", "0").out.splitlines()) == 10_002
+    assert max(times.values()) < 5
+    assert times["show last"] < 1
