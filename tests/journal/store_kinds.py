@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from electrictown.journal.journal import Store
+from electrictown.journal.postgres import PostgresStore
 from electrictown.journal.records import Header
 from electrictown.journal.sqlite import SqliteStore
 from electrictown.work import Report, Task
+from fakes.postgres import shared_cluster
 
 __all__ = ["KINDS", "Place", "header", "report"]
 
@@ -34,7 +36,23 @@ async def _sqlite(folder: Path) -> AsyncGenerator[SqlitePlace]:
     yield SqlitePlace(folder / "state" / "electrictown" / "journal.db")
 
 
-KINDS: dict[str, Callable[[Path], AbstractAsyncContextManager[Place]]] = {"sqlite": _sqlite}
+class PostgresPlace:
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def open(self) -> PostgresStore:
+        return await PostgresStore.open(self.url, patience=2.0)
+
+
+@asynccontextmanager
+async def _postgres(folder: Path) -> AsyncGenerator[PostgresPlace]:
+    yield PostgresPlace(shared_cluster().emptied())
+
+
+KINDS: dict[str, Callable[[Path], AbstractAsyncContextManager[Place]]] = {
+    "postgres": _postgres,
+    "sqlite": _sqlite,
+}
 """A place by its kind, made in an empty folder and taken down afterwards. May skip the test."""
 
 
