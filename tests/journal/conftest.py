@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import os
+import subprocess
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,21 @@ async def store(place: Place) -> AsyncGenerator[Store]:
     opened = await place.open()
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Generator[Path]:
+    """A disk of its own of one megabyte, where this machine lets one be made."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        pytest.skip(f"no small disk can be mounted here: {made.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

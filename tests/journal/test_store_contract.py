@@ -432,7 +432,7 @@ async def test_no_run_is_last_of_none(store: Store) -> None:
 @pytest.mark.parametrize("outcome", ["done", "failed", "interrupted"])
 async def test_the_end_of_a_run_gives_its_state(store: Store, outcome: str) -> None:
     journal = await store.begin("r1", header())
-    await journal.record("end.1", report("r1", outcome, 3), kind="end")
+    await journal.record("end.e1", report("r1", outcome, 3), kind="end")
     assert (await store.find("r1")).state == "running"
     await journal.aclose()
     row = await store.find("r1")
@@ -443,7 +443,7 @@ async def test_the_end_of_a_run_gives_its_state(store: Store, outcome: str) -> N
 
 async def test_a_run_without_an_end_that_nobody_drives_is_stopped(store: Store) -> None:
     journal = await store.begin("r1", header())
-    await journal.record("end.1", report("r1", "interrupted", 130), kind="end")
+    await journal.record("end.e1", report("r1", "interrupted", 130), kind="end")
     await journal.aclose()
     await (await store.resume("r1")).aclose()  # this driver wrote no end
     row = await store.find("r1")
@@ -499,7 +499,7 @@ async def test_who_no_longer_listens_leaves_nothing_open(store: Store) -> None:
 
 async def test_what_is_done_stays_done(store: Store) -> None:
     journal = await store.begin("r1", header())
-    await journal.record("end.1", report("r1"), kind="end")
+    await journal.record("end.e1", report("r1"), kind="end")
     await journal.aclose()
     await store.cancel("r1")
     assert (await store.find("r1")).state == "done"

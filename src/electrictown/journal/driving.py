@@ -172,12 +172,11 @@ class DrivenJournal:
     def _put(self, key: str, value: object, kind: str) -> asyncio.Future[Put]:
         self._check()
         step = Step(0, self._run, key, kind, time.time(), self._epoch, to_json(value))
-        future = self._lane.put(step)
+        self._newest = future = self._lane.put(step)
         if future.done():
             self._landed(key, future)
         else:
             self._queued.setdefault(key, future)
-            self._newest = future
             future.add_done_callback(lambda done: self._landed(key, done))
         return future
 

@@ -43,7 +43,6 @@ CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 _STEPS = "SELECT seq, run, key, kind, at, epoch, value FROM steps"
 _ONE = _STEPS + " WHERE run = ? AND key = ?"
-_END = _STEPS + " WHERE run = ? AND key GLOB 'end.*' AND epoch = ? ORDER BY seq DESC LIMIT 1"
 
 
 def connect(path: Path, patience: float) -> sqlite3.Connection:
@@ -244,5 +243,5 @@ def facts(
 
 
 def _end(connection: sqlite3.Connection, run: str, epoch: int) -> Step | None:
-    found = connection.execute(_END, (run, epoch)).fetchone()
+    found = connection.execute(_ONE, (run, f"end.e{epoch}")).fetchone()
     return None if found is None else Step(*found)
