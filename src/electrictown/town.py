@@ -18,6 +18,7 @@ from electrictown.engine.chronicle import Chronicle
 from electrictown.engine.relay import Station
 from electrictown.engine.run import Run
 from electrictown.engine.team import RunOptions, Team
+from electrictown.engine.workshop import Workshop
 from electrictown.errors import ConfigError
 from electrictown.events import Emit, ignore
 from electrictown.journal.journal import Journal
@@ -115,7 +116,7 @@ class Town:
         chronicle = Chronicle(emit, journal)
         router = self.router(emit=chronicle)
         team = self.team(router, options, JournalledCalls(router, journal))
-        return Run(task, team, router, chronicle, options, journal, _Ajar())
+        return Run(task, Workshop(team, router, options, journal, chronicle), chronicle, _Ajar())
 
     def header(self, task: Task, options: RunOptions, program: str = "") -> Header:
         """All that is needed to take a run of `task` up again, without a secret.

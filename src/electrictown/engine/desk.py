@@ -10,7 +10,18 @@ from msgspec.structs import replace
 from electrictown.roles.polecat import worker_prompt
 from electrictown.work import Attempt, Done, Plan, Review, Subtask
 
-__all__ = ["Desk"]
+__all__ = ["Desk", "ancestors_of"]
+
+
+def ancestors_of(plan: Plan, subtask: Subtask) -> tuple[str, ...]:
+    """All subtasks of `plan` that `subtask` builds upon, however far back."""
+    depends = {s.id: s.depends for s in plan.subtasks}
+    found: dict[str, None] = dict.fromkeys(subtask.depends)
+    line = [*found]
+    for name in line:
+        line += [need for need in depends[name] if need not in found]
+        found.update(dict.fromkeys(depends[name]))
+    return tuple(found)
 
 
 class Desk:
@@ -35,13 +46,7 @@ class Desk:
     @cached_property
     def ancestors(self) -> tuple[str, ...]:
         """All subtasks that this one builds upon, however far back: their files are its own to extend."""
-        depends = {s.id: s.depends for s in self._plan.subtasks}
-        found: dict[str, None] = dict.fromkeys(self.subtask.depends)
-        line = [*found]
-        for name in line:
-            line += [need for need in depends[name] if need not in found]
-            found.update(dict.fromkeys(depends[name]))
-        return tuple(found)
+        return ancestors_of(self._plan, self.subtask)
 
     def question(self, *, earlier: str = "", critique: str = "", refused: Sequence[str] = ()) -> str:
         """What the worker is told: on a retry with its `earlier` reply and what was wrong with it."""

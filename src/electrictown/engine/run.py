@@ -15,13 +15,14 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from electrictown.engine.chronicle import Chronicle
-from electrictown.engine.crew import Crew
+from electrictown.engine.delivery import Delivery
 from electrictown.engine.foresight import foresee
-from electrictown.engine.relay import Relay, stream_text
+from electrictown.engine.relay import stream_text
+from electrictown.engine.remote import Dispatch, RemoteWorker
 from electrictown.engine.schedule import schedule
-from electrictown.engine.team import RunOptions, Team
 from electrictown.engine.verdict import exit_code, side_by_side, worst
-from electrictown.engine.worker import Guard, TextWorker
+from electrictown.engine.worker import TextWorker
+from electrictown.engine.workshop import Workshop
 from electrictown.errors import (
     AuthError,
     DeadlineError,
@@ -31,13 +32,9 @@ from electrictown.errors import (
     PlanError,
     StoppedError,
 )
-from electrictown.events import Emit, Noted, PhaseEnded, PhaseStarted, PlanMade, RunEnded, RunStarted
-from electrictown.journal.journal import Journal
+from electrictown.events import Noted, PhaseEnded, PhaseStarted, PlanMade, RunEnded, RunStarted
 from electrictown.journal.records import Receipt
-from electrictown.llm.admission import Admission
 from electrictown.llm.messages import Chunk
-from electrictown.llm.router import Router
-from electrictown.llm.routes import Target
 from electrictown.roles.plans import single, validate_plan
 from electrictown.roles.refinery import Refinery, polished
 from electrictown.roles.role import text_of
@@ -66,23 +63,25 @@ class Run:
     def __init__(
         self,
         task: Task,
-        team: Team,
-        router: Router,
+        shop: Workshop,
         chronicle: Chronicle,
-        options: RunOptions,
-        journal: Journal,
         gate: Gate,
+        dispatch: Dispatch | None = None,
     ) -> None:
-        self._journal = journal
-        self._gate = gate
         self._task = task
-        self._team = team
-        self._router = router
-        self._options = options
-        self._emit: Emit = chronicle
+        self._shop = shop
+        self._team = shop.team
+        self._router = shop.router
+        self._options = options = shop.options
+        self._journal = shop.journal
+        self._emit = shop.emit
         self._chronicle = chronicle
+        self._gate = gate
+        self._dispatch = dispatch
         self._plan: Plan | None = options.plan
-        self._folder = Folder(options.output_dir, journal.run) if options.output_dir is not None else None
+        self._folder = (
+            Folder(options.output_dir, shop.journal.run) if options.output_dir is not None else None
+        )
         self._brief = ""
         self._results: dict[str, Result] = {}
         self._text = ""
@@ -196,18 +195,7 @@ class Run:
                 self._brief = await self._team.mayor.brief(plan)
 
     async def _worked(self, plan: Plan) -> tuple[Result, ...]:
-        team, options = self._team, self._options
-        admission = self._router.admission
-        crew = Crew(
-            [s.route for s in (team.worker, *team.specialists.values())],
-            speed=lambda target: _promise(admission, target),
-            cooling=admission.delay,
-            emit=self._emit,
-        )
-        stream_as = "" if team.worker.route.pool else "work"
-        relay = Relay(team.worker, team.specialists, crew, self._emit, stream_as, journal=self._journal)
-        guard = Guard(team.witness if options.witness else None, options.retries)
-        worker = TextWorker(plan, self._brief, relay, guard, self._folder, self._journal, self._emit)
+        worker = self._worker(plan)
         async with self._phase("work"):
             results = await schedule(plan, worker, self._ended)
         self._error = worker.witness_failure
@@ -216,6 +204,13 @@ class Run:
                 self._text = side_by_side(plan, results)
             raise worker.halted
         return results
+
+    def _worker(self, plan: Plan) -> TextWorker | RemoteWorker:
+        """Who works: other machines where there is somebody to hand subtasks to, else this process."""
+        delivery = Delivery(self._folder, self._journal, self._emit) if self._folder is not None else None
+        if self._dispatch is not None:
+            return RemoteWorker(self._dispatch, delivery, plan, self._journal, self._emit)
+        return self._shop.worker(plan, self._brief, delivery)
 
     async def _synthesized(self, plan: Plan, results: tuple[Result, ...]) -> None:
         mayor = self._team.mayor
@@ -307,13 +302,3 @@ class Run:
             error=self._error or worst(results),
             seconds=seconds,
         )
-
-
-def _promise(admission: Admission, target: Target) -> float | None:
-    """Tokens a second that `target` can be expected to give: none where it has just failed, so that a
-    host that is away is tried last and not with every subtask; None before it was ever asked.
-    """
-    if admission.trouble(target) is not None:
-        return 0.0
-    measured = admission.speed(target)
-    return None if measured is None else measured.tokens_per_second

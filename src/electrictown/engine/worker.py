@@ -11,16 +11,17 @@ from functools import partial
 
 from msgspec import Struct
 
+from electrictown.engine.delivery import Delivery
 from electrictown.engine.desk import Desk
 from electrictown.engine.relay import Relay
 from electrictown.errors import ElectrictownError, HaltError
-from electrictown.events import Emit, FileRefused, FileWritten, Noted, SubtaskEnded, SubtaskReviewed
+from electrictown.events import Emit, Noted, SubtaskEnded, SubtaskReviewed
 from electrictown.journal.journal import Journal
-from electrictown.journal.records import Receipt, WrittenFile
+from electrictown.journal.records import Receipt
 from electrictown.roles.witness import Witness
 from electrictown.work import Attempt, Done, Failed, Failure, File, Plan, Result, Review, Subtask
-from electrictown.workspace.files import FilesFound, Refused, files_of
-from electrictown.workspace.folder import Folder, Written, digest_of
+from electrictown.workspace.files import Refused, files_of
+from electrictown.workspace.folder import digest_of
 
 __all__ = ["Guard", "TextWorker"]
 
@@ -46,7 +47,7 @@ class TextWorker:
         brief: str,
         relay: Relay,
         guard: Guard,
-        folder: Folder | None,
+        delivery: Delivery | None,
         journal: Journal,
         emit: Emit,
     ) -> None:
@@ -54,7 +55,7 @@ class TextWorker:
         self._brief = brief
         self._relay = relay
         self._guard = guard
-        self._folder = folder
+        self._delivery = delivery
         self._journal = journal
         self._emit = emit
         self.witness_failure: Failure | None = None
@@ -73,13 +74,13 @@ class TextWorker:
         """A result from before the run was taken up again."""
         for number in (1, 2):
             receipt = self._journal.recorded(f"{known.subtask}.files{number}", Receipt)
-            if receipt is not None:
-                self._tell_files(known.subtask, receipt)
+            if receipt is not None and self._delivery is not None:
+                self._delivery.tell(known.subtask, receipt)
         self._emit(SubtaskEnded(subtask=known.subtask, attempts=known.attempts, accepted=known.accepted))
         return known
 
     async def _worked(self, subtask: Subtask, needs: Mapping[str, Done]) -> Result:
-        desk = Desk(self._plan, subtask, self._brief, tuple(needs.values()), files=self._folder is not None)
+        desk = Desk(self._plan, subtask, self._brief, tuple(needs.values()), files=self._delivery is not None)
         try:
             best = await self._guarded(desk)
             files = await self._delivered(desk, best)
@@ -144,9 +145,10 @@ class TextWorker:
 
     async def _delivered(self, desk: Desk, best: Attempt) -> tuple[File, ...]:
         """Write the files of `best`; what is refused is told to the model once."""
-        if self._folder is None:
+        delivery = self._delivery
+        if delivery is None:
             return ()
-        written, refused = await self._write(desk, self._folder, best.reply, 1)
+        written, refused = await self._deliver(desk, delivery, best.reply, 1)
         if refused:
             try:
                 mended = await self._relay.attempt(desk, desk.question(earlier=best.reply, refused=refused))
@@ -155,51 +157,25 @@ class TextWorker:
             except ElectrictownError as error:
                 self._warn(f"{desk.id}: the worker could not be told of its refused files ({error.message})")
             else:
-                more, _ = await self._write(desk, self._folder, mended.reply, 2)
+                more, _ = await self._deliver(desk, delivery, mended.reply, 2)
                 written.update(more)
         if not written:
             self._warn(f"{desk.id} gave no file that could be written; its text is in the result")
         return tuple(written.values())
 
-    async def _write(
-        self, desk: Desk, folder: Folder, reply: str, number: int
+    async def _deliver(
+        self, desk: Desk, delivery: Delivery, reply: str, number: int
     ) -> tuple[dict[str, File], list[str]]:
         """The files of `reply`, its `number`th for this subtask, as written, and why others were not."""
         found = files_of(reply)
         for note in found.notes:
             self._warn(f"{desk.id}: {note}")
-        key = f"{desk.id}.files{number}"
-        place = partial(self._place, desk, folder, found, key)
-        receipt = await self._journal.step(key, place, Receipt, kind="receipt")
-        self._tell_files(desk.id, receipt)
+        receipt = await delivery.deliver(
+            f"{desk.id}.files{number}", found.files, found.refused, replacing=desk.ancestors
+        )
         texts = {digest_of(file.text): file.text for file in found.files}
         written = {w.path: File(w.path, texts.get(w.digest, "")) for w in receipt.written}
         return written, [str(Refused(path, reason, desk.id)) for path, reason in receipt.refused]
-
-    async def _place(self, desk: Desk, folder: Folder, found: FilesFound, key: str) -> Receipt:
-        """Write what was found. What is meant to be written is recorded first: after a crash it is known
-        to be this run's own.
-        """
-        meant = tuple(WrittenFile(f.path, digest) for f in found.files if (digest := digest_of(f.text)))
-        if meant:
-            await self._journal.record(f"{key}.begun", Receipt(meant), kind="intent")
-        written: list[WrittenFile] = []
-        refused = [(r.path, r.reason) for r in found.refused]
-        for file in found.files:
-            outcome = await folder.write(file, desk.id, replacing=desk.ancestors)
-            if isinstance(outcome, Written):
-                written.append(WrittenFile(outcome.path, digest_of(file.text), outcome.bytes, outcome.kept))
-            else:
-                refused.append((outcome.path, outcome.reason))
-        return Receipt(tuple(written), tuple(refused))
-
-    def _tell_files(self, subtask: str, receipt: Receipt) -> None:
-        for path, reason in receipt.refused:
-            self._emit(FileRefused(path=path, reason=reason, subtask=subtask))
-        for file in receipt.written:
-            self._emit(FileWritten(path=file.path, subtask=subtask, bytes=file.bytes))
-            if file.kept:
-                self._note(f"{file.path} was there before; the old one is kept as {file.kept}")
 
     def _warn(self, text: str) -> None:
         self._note(text, "warning")

@@ -1,0 +1,81 @@
+"""Files of a reply on their way into the output folder: meant, written, and known for good."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Protocol
+
+from electrictown.events import Emit, FileRefused, FileWritten, Noted
+from electrictown.journal.journal import Journal
+from electrictown.journal.records import Receipt, WrittenFile
+from electrictown.work import File
+from electrictown.workspace.folder import Refused, Written, digest_of
+
+__all__ = ["Delivery", "Place"]
+
+
+class Place(Protocol):
+    """Where files go: a `workspace.folder.Folder`, or somebody who only judges them."""
+
+    async def write(
+        self, file: File, subtask: str = "", *, replacing: Collection[str] = ()
+    ) -> Written | Refused:
+        """Write `file` for `subtask`, which may also replace what the subtasks `replacing` have written."""
+        ...
+
+
+class Delivery:
+    """Puts files into a place, once: what the journal knows to be there is not written again."""
+
+    def __init__(self, place: Place, journal: Journal, emit: Emit) -> None:
+        self._place = place
+        self._journal = journal
+        self._emit = emit
+
+    async def deliver(
+        self,
+        key: str,
+        files: Sequence[File],
+        refused: Sequence[Refused] = (),
+        *,
+        replacing: Collection[str] = (),
+    ) -> Receipt:
+        """Write `files` and say so; `refused` are those that could not be used. `key` begins with the
+        subtask's id.
+
+        Raises:
+            WorkspaceError: when the folder cannot be written to.
+            JournalError: when what was done cannot be recorded.
+        """
+        write = partial(self._write, key, files, refused, replacing)
+        receipt = await self._journal.step(key, write, Receipt, kind="receipt")
+        self.tell(key.partition(".")[0], receipt)
+        return receipt
+
+    async def _write(
+        self, key: str, files: Sequence[File], cannot: Sequence[Refused], replacing: Collection[str]
+    ) -> Receipt:
+        # What is meant to be written is recorded first: after a crash it is known to be this run's own.
+        meant = tuple(WrittenFile(f.path, digest) for f in files if (digest := digest_of(f.text)))
+        if meant:
+            await self._journal.record(f"{key}.begun", Receipt(meant), kind="intent")
+        written: list[WrittenFile] = []
+        refused = [(r.path, r.reason) for r in cannot]
+        for file in files:
+            outcome = await self._place.write(file, key.partition(".")[0], replacing=replacing)
+            if isinstance(outcome, Written):
+                written.append(WrittenFile(outcome.path, digest_of(file.text), outcome.bytes, outcome.kept))
+            else:
+                refused.append((outcome.path, outcome.reason))
+        return Receipt(tuple(written), tuple(refused))
+
+    def tell(self, subtask: str, receipt: Receipt) -> None:
+        """Say what lies in the folder, and what does not."""
+        for path, reason in receipt.refused:
+            self._emit(FileRefused(path=path, reason=reason, subtask=subtask))
+        for file in receipt.written:
+            self._emit(FileWritten(path=file.path, subtask=subtask, bytes=file.bytes))
+            if file.kept:
+                note = f"{file.path} was there before; the old one is kept as {file.kept}"
+                self._emit(Noted(text=note))
