@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from electrictown.engine.crew import Crew, members_of
 from electrictown.errors import AuthError
@@ -147,3 +148,212 @@ async def test_an_exception_inside_gives_the_place_back() -> None:
         async with crew.member(route.pool, ()):
             raise ValueError("x")
     assert await took(crew, route) == "a"
+
+
+async def _settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def _idle(crew: Crew) -> bool:
+    """Whether nobody waits, no timer runs and no place is taken."""
+    return not crew._lines and crew._alarm is None and not +crew._busy and not +crew._host_busy
+
+
+async def test_a_freed_place_goes_to_the_longest_waiting_of_those_it_suits() -> None:
+    a, b = target("a"), target("b")
+    crew, _ = crew_of(a, b)
+    served: list[str] = []
+
+    async def job(name: str, candidates: list[Target], tried: tuple[str, ...] = ()) -> None:
+        async with crew.member(candidates, tried) as member:
+            served.append(f"{name} by {member.label if member else None}")
+
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(crew.member([a], ()))
+        async with crew.member([b], ()):
+            jobs = [
+                asyncio.create_task(job("first", [a])),
+                asyncio.create_task(job("second", [a, b], ("b",))),
+                asyncio.create_task(job("third", [a, b])),
+                asyncio.create_task(job("fourth", [a, b])),
+            ]
+            await _settle()
+        await _settle()
+        assert served == ["third by b", "fourth by b"]
+    await asyncio.gather(*jobs)
+    assert served[2:] == ["first by a", "second by a"]
+    assert _idle(crew)
+
+
+async def test_a_place_that_comes_with_a_cancellation_is_passed_on() -> None:
+    crew, route = crew_of(target("a"))
+    async with crew.member(route.pool, ()):
+        first, second = (asyncio.create_task(took(crew, route)) for _ in range(2))
+        await _settle()
+    first.cancel()  # it was handed the place, and has not run since
+    assert await second == "a"
+    assert first.cancelled()
+    assert _idle(crew)
+
+
+async def test_who_is_cancelled_leaves_the_line_and_its_timer() -> None:
+    crew, route = crew_of(target("a"), target("b"), cold={"a": 50.0})
+    async with crew.member(route.pool, ()):
+        waiting = [asyncio.create_task(took(crew, route)) for _ in range(3)]
+        await _settle()
+        assert crew._alarm is not None
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    assert _idle(crew)
+
+
+async def test_benching_sends_those_who_wait_to_the_others_in_their_order() -> None:
+    a, b = target("a"), target("b")
+    crew, route = crew_of(a, b)
+    served: list[str] = []
+
+    async def job(name: str, candidates: list[Target]) -> None:
+        async with crew.member(candidates, ()) as member:
+            served.append(f"{name} by {member.label if member else None}")
+
+    async with AsyncExitStack() as held:
+        for _ in range(2):
+            await held.enter_async_context(crew.member(route.pool, ()))
+        jobs = [
+            asyncio.create_task(job("first", [a, b])),
+            asyncio.create_task(job("second", [b])),
+            asyncio.create_task(job("third", [a])),
+            asyncio.create_task(job("fourth", [a, b])),
+        ]
+        await _settle()
+        crew.bench(a, AuthError("no key"))
+        await _settle()
+        assert served == ["third by None"]
+    await asyncio.gather(*jobs)
+    assert served[1:] == ["first by b", "second by b", "fourth by b"]
+    assert _idle(crew)
+
+
+async def test_each_is_given_the_member_with_its_own_settings() -> None:
+    plain, exact = target("a"), replace(target("a"), temperature=0.0)
+    crew, _ = crew_of(plain)
+
+    async def temperature(member: Target) -> float | None:
+        async with crew.member([member], ()) as given:
+            assert given is not None
+            return given.temperature
+
+    assert await asyncio.gather(*map(temperature, (plain, exact, plain))) == [None, 0.0, None]
+
+
+async def test_members_of_one_machine_share_its_limit_under_two_names() -> None:
+    one, other = (replace(target(n, host_limit=1), address="box:11434") for n in ("one", "other"))
+    crew, route = crew_of(one, other)
+    async with crew.member(route.pool, ()):
+        waiting = asyncio.create_task(took(crew, route))
+        await _settle()
+        assert not waiting.done()
+    assert await waiting is not None
+
+
+async def test_the_work_of_handing_on_grows_with_the_callers_and_no_faster() -> None:
+    async def looks(callers: int) -> int:
+        looked = 0
+
+        def cooling(_: Target) -> float:
+            nonlocal looked
+            looked += 1
+            return 0.0
+
+        pool = [target(f"m{i}") for i in range(4)]
+        crew = Crew([Route("p", pool[0], tuple(pool))], speed=lambda _: None, cooling=cooling, emit=ignore)
+
+        async def job() -> None:
+            async with crew.member(pool, ()):
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(job() for _ in range(callers)))
+        assert _idle(crew)
+        return looked
+
+    few, many = await looks(100), await looks(400)
+    assert many < 4.5 * few
+
+
+_jobs = st.lists(
+    st.tuples(
+        st.sets(st.integers(0, 3), min_size=1),  # candidates
+        st.sets(st.integers(0, 3)),  # tried before
+        st.integers(0, 3),  # comes after so many turns of the loop
+        st.integers(0, 3),  # holds for so many
+        st.none() | st.integers(0, 8),  # is cancelled after so many
+    ),
+    max_size=14,
+)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 2), st.integers(0, 1)), min_size=4, max_size=4),
+    st.integers(1, 2),
+    _jobs,
+    st.none() | st.tuples(st.integers(0, 6), st.integers(0, 3)),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3))),
+)
+def test_no_wake_up_is_lost_whoever_waits_for_whom(
+    members: list[tuple[int, int]],
+    host_limit: int,
+    wanted: list[tuple[set[int], set[int], int, int, int | None]],
+    bench: tuple[int, int] | None,
+    colds: list[tuple[int, int]],
+) -> None:
+    async def scenario() -> None:
+        pool = [
+            target(f"m{i}", host=f"h{host}", limit=limit, host_limit=host_limit)
+            for i, (limit, host) in enumerate(members)
+        ]
+        loop = asyncio.get_running_loop()
+        until = {f"m{i}": loop.time() + ticks / 1000 for i, ticks in colds}
+        crew = Crew(
+            [Route("p", pool[0], tuple(pool))],
+            speed=lambda _: None,
+            cooling=lambda t: max(0.0, until.get(t.label, 0.0) - loop.time()),
+            emit=ignore,
+        )
+        busy: Counter[str] = Counter()
+
+        async def job(candidates: set[int], tried: set[int], comes: int, holds: int) -> None:
+            for _ in range(comes):
+                await asyncio.sleep(0)
+            given = [pool[i] for i in sorted(candidates)]
+            async with crew.member(given, {f"m{i}" for i in tried}) as member:
+                if member is None:
+                    return
+                assert member in given
+                assert member.label not in {f"m{i}" for i in tried}
+                busy[member.label] += 1
+                busy[member.host] += 1
+                assert busy[member.label] <= member.limit
+                assert busy[member.host] <= host_limit
+                try:
+                    for _ in range(holds):
+                        await asyncio.sleep(0)
+                finally:
+                    busy[member.label] -= 1
+                    busy[member.host] -= 1
+
+        jobs = [asyncio.create_task(job(*what[:4])) for what in wanted]
+        for tick in range(9):
+            for one, (*_, cancelled) in zip(jobs, wanted, strict=True):
+                if cancelled == tick:
+                    one.cancel()
+            if bench is not None and bench[0] == tick:
+                crew.bench(pool[bench[1]], AuthError("no key"))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(2):
+            results = await asyncio.gather(*jobs, return_exceptions=True)
+        assert all(r is None or isinstance(r, asyncio.CancelledError) for r in results), results
+        assert _idle(crew)
+
+    asyncio.run(scenario())

@@ -3,14 +3,19 @@
 Every entry of a pool is one place (a model with `max_in_flight: 3` is three); members on one host
 share that host's limit. Work goes to the free member that is fastest by measured speed, one that
 was never measured before all others, so that every host is tried early.
+
+A place that becomes free is handed to the longest waiting of those it suits, and nobody else is woken.
+Callers who may be served by the same members wait in one line, so that only the first of each line
+is looked at, however many wait.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
+from itertools import count
 
 from electrictown.errors import ProviderError
 from electrictown.events import Emit, HostBenched
@@ -18,6 +23,8 @@ from electrictown.llm.routes import Route, Target
 from electrictown.work import Failure
 
 __all__ = ["Crew", "members_of"]
+
+_INSTANT = 0.001  # seconds: a loop's timers come early by its clock's resolution
 
 
 def members_of(route: Route) -> tuple[Target, ...]:
@@ -52,7 +59,9 @@ class Crew:
         self._busy: Counter[str] = Counter()
         self._host_busy: Counter[str] = Counter()
         self._benched: dict[str, ProviderError] = {}
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._lines: dict[tuple[int, ...], _Line] = {}
+        self._numbers = count()
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def places(self) -> int:
@@ -67,23 +76,14 @@ class Crew:
 
         The place is held for the length of the `async with` block.
         """
-        while True:
-            left = self._left(candidates, tried)
-            chosen = self._best(left)
-            if chosen is not None or not left:
-                break
-            await self._change(left)
+        chosen = await self._turn(candidates, tried)
         if chosen is None:
             yield None
             return
-        self._busy[chosen.label] += 1
-        self._host_busy[chosen.host] += 1
         try:
             yield chosen
         finally:
-            self._busy[chosen.label] -= 1
-            self._host_busy[chosen.host] -= 1
-            self._wake()
+            self._give(chosen)
 
     def others_left(self, candidates: Collection[Target], tried: Collection[str], member: Target) -> bool:
         """Whether anyone but `member` could still take the subtask."""
@@ -98,7 +98,8 @@ class Crew:
         if member.label not in self._benched:
             self._benched[member.label] = error
             self._emit(HostBenched(model=member.label, error=Failure.of(error)))
-            self._wake()
+            self._line_up_anew()
+            self._serve()
 
     def _left(self, candidates: Collection[Target], tried: Collection[str]) -> list[Target]:
         return [c for c in candidates if c.label not in tried and c.label not in self._benched]
@@ -120,28 +121,122 @@ class Crew:
     def _is_free(self, target: Target) -> bool:
         if self._busy[target.label] >= self._places.get(target.label, target.limit):
             return False
-        return target.host_limit is None or self._host_busy[target.host] < target.host_limit
+        return target.host_limit is None or self._host_busy[target.capacity] < target.host_limit
 
-    async def _change(self, left: Collection[Target]) -> None:
-        """Wait until a place is given back, a member is benched, or one of `left` has cooled down."""
-        loop = asyncio.get_running_loop()
-        changed = loop.create_future()
-        self._waiters.append(changed)
-        soonest = min((seconds for c in left if (seconds := self._cooling(c))), default=None)
-        timer = None if soonest is None else loop.call_later(soonest + 0.001, _resolve, changed)
+    async def _turn(self, candidates: Collection[Target], tried: Collection[str]) -> Target | None:
+        """The member whose place the caller now has; None when there is nobody left for it."""
+        turn: asyncio.Future[Target | None] = asyncio.get_running_loop().create_future()
+        number = next(self._numbers)
+        caller = _Caller(candidates, tried, turn)
+        self._line_up(number, caller)
+        self._serve()
         try:
-            await changed
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if changed in self._waiters:
-                self._waiters.remove(changed)
+            return await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._leave(number, caller)
+            elif (chosen := turn.result()) is not None:
+                self._give(chosen)  # the place came in the same moment as the cancellation
+            raise
 
-    def _wake(self) -> None:
-        for waiter in tuple(self._waiters):
-            _resolve(waiter)
+    def _line_up(self, number: int, caller: _Caller) -> None:
+        left = self._left(caller.candidates, caller.tried)
+        if not left:
+            if not caller.turn.done():
+                caller.turn.set_result(None)
+            return
+        # By identity: a specialist may have settings of its own for a member of the same name.
+        caller.line = tuple(map(id, left))
+        line = self._lines.get(caller.line)
+        if line is None:
+            line = self._lines[caller.line] = _Line(left)
+        line.callers[number] = caller
+
+    def _line_up_anew(self) -> None:
+        """Form the lines again, when a member is there no more."""
+        callers = {number: caller for line in self._lines.values() for number, caller in line.callers.items()}
+        self._lines.clear()
+        for number in sorted(callers):
+            self._line_up(number, callers[number])
+
+    def _leave(self, number: int, caller: _Caller) -> None:
+        line = self._lines.get(caller.line)
+        if line is not None and line.callers.pop(number, None) is not None and not line.callers:
+            del self._lines[caller.line]
+            self._set_alarm()
+
+    def _give(self, member: Target) -> None:
+        """Take `member`'s place back, and hand it on."""
+        self._busy[member.label] -= 1
+        self._host_busy[member.capacity] -= 1
+        self._serve()
+
+    def _serve(self) -> None:
+        """Hand every free place to the first caller it suits."""
+        while (found := self._next()) is not None:
+            line, chosen = found
+            _, caller = line.callers.popitem(last=False)
+            if not line.callers:
+                del self._lines[caller.line]
+            self._busy[chosen.label] += 1
+            self._host_busy[chosen.capacity] += 1
+            caller.turn.set_result(chosen)
+        self._set_alarm()
+
+    def _next(self) -> tuple[_Line, Target] | None:
+        """Of the first in each line who can be served, the longest waiting, and by whom."""
+        first: int | None = None
+        found: tuple[_Line, Target] | None = None
+        for line in tuple(self._lines.values()):
+            number = self._first(line)
+            if number is None or (first is not None and number > first):
+                continue
+            chosen = self._best(line.members)
+            if chosen is not None:
+                first, found = number, (line, chosen)
+        return found
+
+    def _first(self, line: _Line) -> int | None:
+        """The number of the first caller in `line`; those who were cancelled a moment ago have left."""
+        while line.callers:
+            number, caller = next(iter(line.callers.items()))
+            if not caller.turn.done():
+                return number
+            self._leave(number, caller)
+        return None
+
+    def _set_alarm(self) -> None:
+        """Look again when the first member that somebody waits for has cooled down."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        waits = [s for line in self._lines.values() for m in line.members if (s := self._cooling(m))]
+        if waits:
+            self._alarm = asyncio.get_running_loop().call_later(min(waits) + _INSTANT, self._serve)
 
 
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+class _Caller:
+    """Somebody who waits for a member: what it asked for, where it stands, what it is told."""
+
+    __slots__ = ("candidates", "line", "tried", "turn")
+
+    def __init__(
+        self,
+        candidates: Collection[Target],
+        tried: Collection[str],
+        turn: asyncio.Future[Target | None],
+    ) -> None:
+        self.candidates = candidates
+        self.tried = tried
+        self.turn = turn
+        self.line: tuple[int, ...] = ()
+
+
+class _Line:
+    """Callers whom the same members can serve, by their numbers, which is the order they came in."""
+
+    __slots__ = ("callers", "members")
+
+    def __init__(self, members: list[Target]) -> None:
+        self.members = members
+        self.callers: OrderedDict[int, _Caller] = OrderedDict()

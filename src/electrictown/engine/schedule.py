@@ -69,8 +69,8 @@ class _Board:
         self._results: dict[str, Result] = {}
         for s in plan.subtasks:
             needs = set(s.depends)
-            if unknown := needs - self._by_id.keys():
-                raise PlanError(f"subtask {s.id} depends on {sorted(unknown)}, which the plan does not have")
+            if unknown := sorted(need for need in needs if need not in self._by_id):
+                raise PlanError(f"subtask {s.id} depends on {unknown}, which the plan does not have")
             self._missing[s.id] = len(needs)
             for need in needs:
                 self._dependents[need].append(s.id)
@@ -98,15 +98,16 @@ class _Board:
 
     def settle(self, result: Result) -> list[Result]:
         """Record `result`; a failure also settles, one after another, all that depend on it."""
+        self._results[result.subtask] = result
         settled: list[Result] = [result]
         for now in settled:
-            self._results[now.subtask] = now
             for dependent in self._dependents[now.subtask]:
-                if dependent in self._results or any(r.subtask == dependent for r in settled):
+                if dependent in self._results:
                     continue
                 if isinstance(now, Failed):
                     cause = DependencyError(f"not started: {now.subtask}, which it needs, failed")
-                    settled.append(Failed(dependent, Failure.of(cause)))
+                    self._results[dependent] = failed = Failed(dependent, Failure.of(cause))
+                    settled.append(failed)
                     continue
                 self._missing[dependent] -= 1
                 if not self._missing[dependent]:
