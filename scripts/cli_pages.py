@@ -12,7 +12,10 @@ from electrictown.cli.app import app
 
 __all__ = ["COMMANDS", "page"]
 
-COMMANDS = ("", "run", "init", "models", "nodes", "doctor", "config", "schema", "debug decode", "version")
+COMMANDS = (
+    *("", "run", "resume", "runs", "show", "log", "cost", "cancel", "replay"),
+    *("init", "models", "nodes", "doctor", "config", "schema", "debug decode", "version"),
+)
 WIDTH = 80
 TARGET = Path(__file__).parents[1] / "docs" / "cli.md"
 

@@ -1,6 +1,10 @@
-"""What every test may rely on: no secret of another test is masked, no property test is timed."""
+"""What every test may rely on: no secret of another test is masked, no property test is timed, nobody's
+own journal is written.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,3 +19,11 @@ settings.load_profile("steady")
 def _forget_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Secrets are remembered for the life of a process; here each test is a life of its own."""
     monkeypatch.setattr(redact, "_known", [])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_journal(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """A run that a test makes is kept among the test's files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield

@@ -55,6 +55,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.home = folder.parent / "home"
 
     def write(self, name: str, text: str | bytes) -> Path:
         path = self.folder / name

@@ -10,12 +10,22 @@ from pathlib import Path
 import msgspec
 import pytest
 from cli_kit import Shell
-from journal_kit import crashed, driven, ended, journal_of, request, reserved, settled, whole_run, write_runs
 
 from electrictown.journal.journal import Journal
 from electrictown.journal.records import Header
 from electrictown.journal.sqlite import SqliteStore
 from electrictown.work import Task
+from fakes.journal_kit import (
+    crashed,
+    driven,
+    ended,
+    journal_of,
+    request,
+    reserved,
+    settled,
+    whole_run,
+    write_runs,
+)
 
 
 async def unpriced(journal: Journal) -> None:
@@ -30,7 +40,7 @@ def three_runs(shell: Shell) -> None:
         ("20261102-000000-bbbb", "second", [crashed]),
         ("20261103-000000-cccc", "third", [ended()]),
     ]
-    write_runs(journal_of(shell), runs)
+    write_runs(journal_of(shell.home), runs)
 
 
 def test_runs_are_listed_newest_first_with_how_they_ended_and_what_they_cost(shell: Shell) -> None:
@@ -105,7 +115,7 @@ def test_an_empty_store_is_no_error(shell: Shell) -> None:
 
 
 def test_what_is_in_flight_is_not_lost(shell: Shell) -> None:
-    with driven(journal_of(shell), "20261104-000000-dddd"):
+    with driven(journal_of(shell.home), "20261104-000000-dddd"):
         (row,) = shell.et("runs", "--json").json
         assert (row["state"], row["unsettled"]["requests"], row["in_flight"]["usd"]) == ("running", 0, 0.25)
         assert "up to" not in shell.et("runs").out
@@ -138,7 +148,7 @@ def test_costs_are_summed_by_role_provider_model_and_run(shell: Shell) -> None:
 
 
 def test_a_request_that_was_never_billed_counts_nowhere(shell: Shell) -> None:
-    write_runs(journal_of(shell), [("r1", "t", [whole_run])])
+    write_runs(journal_of(shell.home), [("r1", "t", [whole_run])])
     total = shell.et("cost", "--json").json["total"]
     assert total["requests"] == 6
     assert total["usd"] == pytest.approx(0.08)
@@ -158,8 +168,8 @@ def test_another_journal_is_named_with_db(shell: Shell) -> None:
 
 
 def test_a_store_that_is_none_is_an_error(shell: Shell) -> None:
-    journal_of(shell).parent.mkdir(parents=True)
-    journal_of(shell).write_bytes(b"this is no database at all, and never was" * 100)
+    journal_of(shell.home).parent.mkdir(parents=True)
+    journal_of(shell.home).write_bytes(b"this is no database at all, and never was" * 100)
     for command in (["runs"], ["cost"], ["show", "last"], ["log", "last"], ["cancel", "last"]):
         said = shell.et(*command)
         assert (said.code, said.out) == (75, "")
@@ -169,7 +179,7 @@ def test_a_store_that_is_none_is_an_error(shell: Shell) -> None:
 
 def test_a_step_that_cannot_be_read_is_named(shell: Shell) -> None:
     three_runs(shell)
-    with sqlite3.connect(journal_of(shell)) as file:
+    with sqlite3.connect(journal_of(shell.home)) as file:
         file.execute("UPDATE steps SET value = '{\"torn' WHERE key = 'b.e2.r1.settled'")
     file.close()
     said = shell.et("cost")
@@ -207,7 +217,7 @@ def many_runs(path: Path, runs: int, requests: int) -> None:
 
 
 def test_ten_thousand_runs_are_no_burden(shell: Shell) -> None:
-    many_runs(journal_of(shell), 10_000, 2)
+    many_runs(journal_of(shell.home), 10_000, 2)
     times: dict[str, float] = {}
     for command in ("runs", "runs --limit 0", "cost", "cost --by run", "show last"):
         began = time.process_time()

@@ -8,17 +8,17 @@ import signal
 
 import pytest
 from cli_kit import Shell, finished
-from journal_kit import crashed, driven, ended, journal_of, whole_run, write_runs
 
 from electrictown.events import Noted, RunEnded, RunStarted
 from electrictown.journal.journal import Journal
 from electrictown.work import Report
+from fakes.journal_kit import crashed, driven, ended, journal_of, whole_run, write_runs
 
 RUN = "20261101-000000-aaaa"
 
 
 def one_run(shell: Shell) -> None:
-    write_runs(journal_of(shell), [(RUN, "write a word counter", [whole_run])])
+    write_runs(journal_of(shell.home), [(RUN, "write a word counter", [whole_run])])
 
 
 def test_show_tells_the_plan_and_what_became_of_it(shell: Shell) -> None:
@@ -91,13 +91,13 @@ def test_the_requests_that_failed_are_shown_safely(shell: Shell) -> None:
 
 
 def test_a_run_without_failures_says_so(shell: Shell) -> None:
-    write_runs(journal_of(shell), [("r1", "t", [ended()])])
+    write_runs(journal_of(shell.home), [("r1", "t", [ended()])])
     assert shell.et("show", "r1", "--failed").out == "no request failed\n"
     assert shell.et("show", "r1", "--failed", "--json").json == []
 
 
 def test_a_run_that_was_taken_up_again_shows_both_drivers_and_no_old_failure(shell: Shell) -> None:
-    write_runs(journal_of(shell), [("r1", "t", [whole_run, crashed])])
+    write_runs(journal_of(shell.home), [("r1", "t", [whole_run, crashed])])
     said = shell.et("show", "r1")
     assert "begun    " in said.out
     assert "resumed  " in said.out
@@ -111,7 +111,7 @@ def test_a_run_that_was_taken_up_again_shows_both_drivers_and_no_old_failure(she
 def test_a_run_that_is_not_there_or_not_the_only_one_is_bad_use(shell: Shell, command: str) -> None:
     said = shell.et(command, "last")
     assert (said.code, said.out) == (2, "")
-    write_runs(journal_of(shell), [("abc-1", "t", [ended()]), ("abc-2", "t", [ended()])])
+    write_runs(journal_of(shell.home), [("abc-1", "t", [ended()]), ("abc-2", "t", [ended()])])
     for name in ("nobody", "abc"):
         said = shell.et(command, name)
         assert (said.code, said.out) == (2, "")
@@ -150,13 +150,13 @@ def test_a_log_is_read_to_its_end_however_long_it_is(shell: Shell) -> None:
         for n in range(2500):
             journal.tell(Noted(text=f"note {n}"))
 
-    write_runs(journal_of(shell), [("r1", "t", [chatty])])
+    write_runs(journal_of(shell.home), [("r1", "t", [chatty])])
     lines = shell.et("log", "r1").out.splitlines()
     assert [line.split("  ")[1] for line in lines] == [f"note {n}" for n in range(2500)]
 
 
 def test_follow_goes_on_until_the_run_ends(shell: Shell) -> None:
-    with driven(journal_of(shell), RUN) as tell:
+    with driven(journal_of(shell.home), RUN) as tell:
         tell(RunStarted(run=RUN, task="follow me"))
         process = shell.start("log", RUN, "--follow")
         assert process.stdout is not None
@@ -178,7 +178,7 @@ def test_follow_of_a_run_that_is_over_ends_at_once(shell: Shell) -> None:
 
 
 def test_ctrl_c_ends_following_without_a_word(shell: Shell) -> None:
-    with driven(journal_of(shell), RUN) as tell:
+    with driven(journal_of(shell.home), RUN) as tell:
         tell(RunStarted(run=RUN, task="follow me"))
         process = shell.start("log", RUN, "-f", "--json")
         assert process.stdout is not None
@@ -192,7 +192,7 @@ def test_ctrl_c_ends_following_without_a_word(shell: Shell) -> None:
 
 
 def test_cancel_waits_until_the_driver_has_let_go(shell: Shell) -> None:
-    with driven(journal_of(shell), RUN):
+    with driven(journal_of(shell.home), RUN):
         said = shell.et("cancel", RUN)
         assert (said.code, said.out) == (0, f"the run {RUN} has ended: cancelled\n")
         assert "waiting" in said.err
@@ -203,14 +203,14 @@ def test_cancel_of_a_driver_that_does_not_listen_says_so(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("electrictown.cli.cancel._PATIENCE", 0.3)
-    with driven(journal_of(shell), RUN, ends_when_cancelled=False):
+    with driven(journal_of(shell.home), RUN, ends_when_cancelled=False):
         said = shell.et("cancel", RUN)
         assert said.code == 0
         assert "still driven 0.3 s later" in said.out
 
 
 def test_cancel_of_a_run_that_is_over_changes_nothing(shell: Shell) -> None:
-    write_runs(journal_of(shell), [("r1", "t", [ended()]), ("r2", "t", [ended("failed", 1)])])
+    write_runs(journal_of(shell.home), [("r1", "t", [ended()]), ("r2", "t", [ended("failed", 1)])])
     said = shell.et("cancel", "r1")
     assert (said.code, said.out) == (0, "the run r1 is over already: done\n")
     assert shell.et("cancel", "r2").out == "the run r2 is over already: failed\n"
@@ -218,7 +218,7 @@ def test_cancel_of_a_run_that_is_over_changes_nothing(shell: Shell) -> None:
 
 
 def test_cancel_marks_a_crashed_run(shell: Shell) -> None:
-    write_runs(journal_of(shell), [("r1", "t", [crashed])])
+    write_runs(journal_of(shell.home), [("r1", "t", [crashed])])
     said = shell.et("cancel", "r1", "--json")
     assert said.json == {"run": "r1", "before": "stopped", "state": "cancelled"}
     assert shell.et("cancel", "r1").out == "the run r1 is over already: cancelled\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from cli_kit import Said, Shell
-from journal_kit import ended, journal_of, request, settled, whole_run, write_runs
 
 from electrictown.journal.journal import Journal
+from fakes.journal_kit import ended, journal_of, request, settled, whole_run, write_runs
 
 OTHER = """\
 providers:
@@ -33,7 +33,7 @@ def replayed(shell: Shell, text: str = OTHER, *more: str) -> Said:
 
 def test_each_role_and_specialist_is_priced_with_the_model_it_has_there(shell: Shell) -> None:
     """100 tokens in and 50 out a request: $0.20 from the chief, the mean of $0.02 and $0.06 in the pool."""
-    write_runs(journal_of(shell), [("r1", "t", [whole_run])])
+    write_runs(journal_of(shell.home), [("r1", "t", [whole_run])])
     said = replayed(shell)
     assert (said.code, said.err) == (0, "")
     rows = [line.split("  ") for line in said.out.splitlines() if line]
@@ -49,7 +49,7 @@ def test_each_role_and_specialist_is_priced_with_the_model_it_has_there(shell: S
 
 
 def test_the_comparison_as_json(shell: Shell) -> None:
-    write_runs(journal_of(shell), [("r1", "t", [whole_run])])
+    write_runs(journal_of(shell.home), [("r1", "t", [whole_run])])
     found = replayed(shell, OTHER, "--json").json
     assert found["run"] == "r1"
     assert found["difference"] == pytest.approx(0.2)
@@ -58,7 +58,7 @@ def test_the_comparison_as_json(shell: Shell) -> None:
 
 
 def test_a_price_that_nobody_knows_makes_the_difference_unknown(shell: Shell) -> None:
-    write_runs(journal_of(shell), [("r1", "t", [whole_run])])
+    write_runs(journal_of(shell.home), [("r1", "t", [whole_run])])
     said = replayed(shell, OTHER.replace("pool: [cheap, dear]", "pool: [cheap, odd]"))
     assert said.code == 0
     rows = said.out.splitlines()
@@ -72,7 +72,7 @@ def test_what_was_unknown_before_stays_unknown(shell: Shell) -> None:
         await request(journal, "a", settled("polecat", None))
         await ended()(journal)
 
-    write_runs(journal_of(shell), [("r1", "t", [unpriced])])
+    write_runs(journal_of(shell.home), [("r1", "t", [unpriced])])
     said = replayed(shell)
     assert said.out.splitlines()[-1] == "difference: unknown: the run's own cost is"
 
@@ -81,21 +81,21 @@ def test_tokens_that_nobody_told_have_no_price_but_where_all_is_free(shell: Shel
     async def silent(journal: Journal) -> None:
         await request(journal, "a", settled("polecat", 0.0, input=0, output=0))
 
-    write_runs(journal_of(shell), [("r1", "t", [silent])])
+    write_runs(journal_of(shell.home), [("r1", "t", [silent])])
     assert "not all tokens were told" in replayed(shell).out
     free = OTHER.replace("pool: [cheap, dear]", "pool: [own]")
     assert replayed(shell, free).out.splitlines()[-1] == "difference: none"
 
 
 def test_a_run_that_asked_nobody(shell: Shell) -> None:
-    write_runs(journal_of(shell), [("r1", "t", [ended()])])
+    write_runs(journal_of(shell.home), [("r1", "t", [ended()])])
     said = replayed(shell)
     assert (said.code, said.out) == (0, "")
     assert "has made no request" in said.err
 
 
 def test_only_the_dry_run_exists_and_a_wrong_configuration_is_named(shell: Shell) -> None:
-    write_runs(journal_of(shell), [("r1", "t", [whole_run])])
+    write_runs(journal_of(shell.home), [("r1", "t", [whole_run])])
     said = shell.et("replay", "r1", "--config", "other.yaml")
     assert said.code == 2
     assert "hint: et replay r1 --config other.yaml --dry-run" in said.err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
@@ -13,7 +13,7 @@ from electrictown.journal.journal import RunRow, Step, Store
 from electrictown.journal.records import Driver, Exchange, Header, Receipt, Reserved, WrittenFile
 from electrictown.work import Attempt, Cost, Done, Failed, Failure, Hop, Plan, Report, Review, Subtask
 
-__all__ = ["Budget", "Dossier", "Drive", "Failing", "Part", "Placed", "read_dossier", "read_failures"]
+__all__ = ["Dossier", "Drive", "Failing", "Part", "Placed", "Spending", "read_dossier", "read_failures"]
 
 T = TypeVar("T")
 State: TypeAlias = Literal["done", "not accepted", "failed", "begun", "not begun"]
@@ -52,8 +52,8 @@ class Placed(Struct, frozen=True):
     file: WrittenFile
 
 
-class Budget(Struct, frozen=True):
-    """`cap` is the last driver's, in words ("": none); the rest is what was counted against it.
+class Spending(Struct, frozen=True):
+    """`cap` is the budget's, in words ("": none is known); the rest is what was counted against it.
 
     `usd` and `tokens` hold what is settled, `unsettled` what a crash left: that counts as spent.
     """
@@ -79,7 +79,7 @@ class Dossier(Struct, frozen=True):
     decisions: tuple[str, ...]
     costs: Mapping[str, tuple[Cost, ...]]
     total: Cost
-    budget: Budget
+    budget: Spending
     hops: tuple[Hop, ...]
     files: tuple[Placed, ...]
     refused: tuple[str, ...]
@@ -125,8 +125,8 @@ async def read_dossier(store: Store, name: str) -> Dossier:
         decisions=tuple(dict.fromkeys([*notes, *(report.notes if report else ())])),
         costs={what: ledger.by(what) for what in ("role", "provider", "model")},
         total=ledger.total(),
-        budget=Budget(
-            drivers[-1].driver.budget if drivers else "",
+        budget=Spending(
+            _cap(drivers, report),
             ledger.charged_usd,
             ledger.charged_tokens,
             ledger.lost(rows),
@@ -155,6 +155,18 @@ class _Kinds:
 
     def __call__(self, kind: str) -> list[Step]:
         return self._kinds.get(kind, [])
+
+
+def _cap(drivers: Sequence[Drive], report: Report | None) -> str:
+    """The budget of whoever drove the run last."""
+    from electrictown.console.text import count, money
+
+    told = drivers[-1].driver.budget if drivers else ""
+    if told or report is None or report.budget is None:
+        return told
+    usd, tokens = report.budget.usd, report.budget.tokens
+    caps = [money(usd)] if usd is not None else []
+    return ", ".join([*caps, count(tokens, "token")] if tokens is not None else caps)
 
 
 def _headless(row: RunRow) -> Header:

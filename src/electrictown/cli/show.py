@@ -13,11 +13,14 @@ from electrictown.cli.tables import print_json, table_lines
 
 if TYPE_CHECKING:
     from electrictown.cli.dossier import Dossier, Failing, Part
-    from electrictown.journal.records import Json
+    from electrictown.journal.records import Header, Json
 
 __all__ = ["command"]
 
 _RESUMABLE = ("stopped", "interrupted", "failed")
+
+_TASK = 500
+"""Characters of the task that are shown."""
 
 _TEXT = 60
 """Characters of a subtask's text that are shown."""
@@ -99,12 +102,14 @@ def _head(dossier: Dossier) -> Iterable[str]:
     if dossier.error is not None:
         facts.append(("error", failure(dossier.error)))
     source = header.task.source
-    facts.append(("task", header.task.text + (f" (from {source})" if source != "argument" else "")))
+    facts.append(
+        ("task", line(header.task.text, _TASK) + (f" (from {source})" if source != "argument" else ""))
+    )
     facts.append(("config", header.file or "what was found on the machine"))
     if header.folder:
         facts.append(("folder", header.folder))
-    if header.settings:
-        facts.append(("options", ", ".join(f"{key}={value}" for key, value in header.settings.items())))
+    if chosen := _chosen(header):
+        facts.append(("options", ", ".join(chosen)))
     last = row.ended if row.ended is not None else time.time() if row.state == "running" else None
     took = f", {duration(last - row.started)}" if last is not None else ""
     facts.append(("started", moment(row.started) + took))
@@ -117,6 +122,14 @@ def _head(dossier: Dossier) -> Iterable[str]:
     if row.state in _RESUMABLE:
         facts.append(("go on", f"et resume {row.run}"))
     yield from (f"{name:<8} {line(text)}" for name, text in facts)
+
+
+def _chosen(header: Header) -> list[str]:
+    """The options that are not as they are by default."""
+    from electrictown.engine.team import RunOptions
+
+    usual = RunOptions().settings()
+    return [f"{key}={value}" for key, value in header.settings.items() if value != usual.get(key)]
 
 
 def _budget(dossier: Dossier) -> str:

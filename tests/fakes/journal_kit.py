@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cli_kit import Shell
-
 from electrictown.events import (
     Event,
     HopTaken,
@@ -43,9 +41,9 @@ Scribe = Callable[[Journal], Awaitable[None]]
 """Writes one run's steps."""
 
 
-def journal_of(shell: Shell) -> Path:
-    """The journal that `et` finds there by itself."""
-    return shell.folder.parent / "home" / ".local" / "state" / "electrictown" / "journal.db"
+def journal_of(home: Path) -> Path:
+    """The journal that `et` finds by itself for who lives at `home`."""
+    return home / ".local" / "state" / "electrictown" / "journal.db"
 
 
 def write_runs(path: Path, runs: Sequence[tuple[str, str, Sequence[Scribe]]]) -> None:
