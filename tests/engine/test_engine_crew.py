@@ -206,7 +206,40 @@ async def test_who_is_cancelled_leaves_the_line_and_its_timer() -> None:
         for one in waiting:
             one.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        assert not crew._lines
+        assert crew._alarm is None
     assert _idle(crew)
+
+
+async def test_benching_a_busy_member_leaves_the_cold_one_to_those_who_wait() -> None:
+    a, b = target("a"), target("b")
+    crew, route = crew_of(a, b, cold={"b": 50.0})
+    async with crew.member(route.pool, ()) as first:
+        assert first is a
+        waiting = asyncio.create_task(took(crew, route))
+        await _settle()
+        assert not waiting.done()
+        crew.bench(a, AuthError("no key"))
+        assert await asyncio.wait_for(waiting, 1) == "b"
+
+
+async def test_those_who_wait_for_different_members_are_served_in_the_order_they_came() -> None:
+    a, b = target("a"), target("b")
+    crew, _ = crew_of(a, b)
+    served: list[int] = []
+
+    async def job(number: int, candidates: list[Target]) -> None:
+        async with crew.member(candidates, ()):
+            served.append(number)
+            await asyncio.sleep(0)
+
+    async with crew.member([b], ()):
+        async with crew.member([a], ()):
+            wanted = ([a], [a, b], [a], [a, b], [a])
+            jobs = [asyncio.create_task(job(number, what)) for number, what in enumerate(wanted)]
+            await _settle()
+        await asyncio.gather(*jobs)
+    assert served == [0, 1, 2, 3, 4]
 
 
 async def test_benching_sends_those_who_wait_to_the_others_in_their_order() -> None:
@@ -243,6 +276,7 @@ async def test_each_is_given_the_member_with_its_own_settings() -> None:
     async def temperature(member: Target) -> float | None:
         async with crew.member([member], ()) as given:
             assert given is not None
+            await asyncio.sleep(0)
             return given.temperature
 
     assert await asyncio.gather(*map(temperature, (plain, exact, plain))) == [None, 0.0, None]
