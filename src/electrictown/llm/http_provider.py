@@ -126,7 +126,10 @@ class HttpProvider:
         model = request.model
         notes: tuple[str, ...] = ()
         try:
-            call = self.wire.encode(_as_seen_by(self.name, request), stream=stream)
+            seen = without_opaque(request.messages, self.name)
+            if seen is not request.messages:
+                request = replace(request, messages=seen)
+            call = self.wire.encode(request, stream=stream)
             body = self._mends.apply(model, call.body, capped=request.capped)
             while True:
                 answer = await self._send(call, body)
@@ -170,6 +173,8 @@ class HttpProvider:
         Raises:
             ProviderError: when the reply answers something else than `request`.
         """
+        if not notes and response.provider == self.name:  # as the wire stamped it
+            return response
         return replace(response, provider=self.name, notes=(*response.notes, *notes))
 
     def told(self, error: ProviderError, model: str = "") -> ProviderError:
@@ -245,11 +250,3 @@ class HttpProvider:
                 status=answer.status,
             )
         return self.wire.error(answer.status, headers, as_utf8(body))
-
-
-def _as_seen_by(name: str, request: ChatRequest) -> ChatRequest:
-    """`request` without what another provider's turns hold for that provider alone."""
-    for message in request.messages:
-        if message.origin and message.origin != name and message.role == "assistant":
-            return replace(request, messages=without_opaque(request.messages, name))
-    return request

@@ -7,7 +7,6 @@ returned to the vendor verbatim where it wants them back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, field
@@ -97,6 +96,13 @@ class Message(Struct, frozen=True):
     origin: str = ""
 
     @property
+    def plain(self) -> str | None:
+        """The text of a message that is one text and nothing else, as nearly all are; else None."""
+        if len(self.parts) == 1 and type(part := self.parts[0]) is Text and part.opaque is None:
+            return part.text
+        return None
+
+    @property
     def text(self) -> str:
         """All text parts, joined."""
         if len(self.parts) == 1 and type(part := self.parts[0]) is Text:
@@ -134,15 +140,20 @@ def tool(call: ToolCall, text: str, *, is_error: bool = False) -> Message:
     return Message("tool", (ToolResult(call.id, call.name, text, is_error),))
 
 
-def without_opaque(messages: Iterable[Message], origin: str) -> tuple[Message, ...]:
+def without_opaque(messages: tuple[Message, ...], origin: str) -> tuple[Message, ...]:
     """`messages` as another provider may see them.
 
     Opaque data of a turn that `origin` did not produce is dropped, and so is reasoning: a vendor
     rejects foreign signatures, and nobody's thoughts are another model's input.
     """
-    return tuple(
-        m if m.role != "assistant" or not m.origin or m.origin == origin else _stripped(m) for m in messages
-    )
+    for message in messages:
+        if _foreign(message, origin):
+            return tuple(_stripped(m) if _foreign(m, origin) else m for m in messages)
+    return messages
+
+
+def _foreign(message: Message, origin: str) -> bool:
+    return message.role == "assistant" and bool(message.origin) and message.origin != origin
 
 
 def _stripped(message: Message) -> Message:

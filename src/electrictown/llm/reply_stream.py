@@ -57,7 +57,8 @@ def as_utf8(data: bytes) -> bytes:
 
 
 def _may_hold_surrogates(data: bytes) -> bool:
-    return b"\\ud" in data or b"\\uD" in data
+    # The short string first: most replies do not hold even that.
+    return b"\\u" in data and (b"\\ud" in data or b"\\uD" in data)
 
 
 class ReplyStream:

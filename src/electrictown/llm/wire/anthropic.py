@@ -192,7 +192,11 @@ class _Body:
         # Roles alternate; the results of parallel calls stand together in the turn after the calls.
         turns: list[dict[str, Json]] = []
         for message in self._messages:
-            if message.role == "system" or not (blocks := self._blocks(message)):
+            if message.role == "system":
+                continue
+            if text := message.plain:
+                blocks: list[dict[str, Json]] = [{"type": "text", "text": text}]
+            elif not (blocks := self._blocks(message)):
                 continue
             role = "assistant" if message.role == "assistant" else "user"
             if turns and turns[-1]["role"] == role:

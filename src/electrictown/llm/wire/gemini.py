@@ -153,7 +153,7 @@ def _config(request: ChatRequest) -> dict[str, Json]:
     if request.schema is not None:
         config["responseMimeType"] = "application/json"
         config["responseJsonSchema"] = request.schema
-    if thinking := _thinking(request.model.lower(), request.effort):
+    if request.effort and (thinking := _thinking(request.model.lower(), request.effort)):
         config["thinkingConfig"] = thinking
     return config
 
@@ -172,7 +172,7 @@ def _generation(model: str) -> tuple[int, int]:
 
 def _thinking(model: str, effort: str) -> dict[str, Json] | None:
     version = _generation(model)
-    if not effort or version < (2, 5):
+    if version < (2, 5):
         return None
     if version >= (3, 0):
         if effort == "none":  # it cannot be switched off; pro does not know the lowest level
@@ -190,7 +190,8 @@ def _contents(messages: tuple[Message, ...], version: tuple[int, int]) -> list[d
     for message in messages:
         if message.role == "system":
             continue
-        parts = _parts(message, names)
+        text = message.plain
+        parts: list[Json] = [{"text": text}] if text else _parts(message, names)
         if message.role == "assistant" and version >= (3, 0):
             _sign(parts)
         if message.role == "tool" and results is not None:

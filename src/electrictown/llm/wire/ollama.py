@@ -154,6 +154,9 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Json]]:
     names = call_names(messages)
     sent: list[dict[str, Json]] = []
     for message in messages:
+        if text := message.plain:
+            sent.append({"role": message.role, "content": text})
+            continue
         turn: dict[str, Json] = {"role": message.role, "content": message.text}
         if thinking := message.reasoning:
             turn["thinking"] = thinking

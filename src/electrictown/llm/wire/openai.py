@@ -15,7 +15,6 @@ from electrictown.llm.messages import (
     Json,
     Message,
     Reasoning,
-    Text,
     ToolCall,
     ToolResult,
 )
@@ -118,8 +117,8 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Json]]:
         if message.role == "assistant":
             sent.append(_assistant(message, in_turn=number > last_user))
             continue
-        if message.role != "tool" and len(message.parts) == 1 and type(part := message.parts[0]) is Text:
-            sent.append({"role": message.role, "content": part.text})  # nearly every one
+        if (text := message.plain) is not None and message.role != "tool":
+            sent.append({"role": message.role, "content": text})
             continue
         results = [p for p in message.parts if isinstance(p, ToolResult)]
         sent += [{"role": "tool", "tool_call_id": _id(r.call_id, r.name), "content": r.text} for r in results]
