@@ -85,3 +85,9 @@ def test_wants_its_secrets_as_variables_when_the_file_is_gone() -> None:
 
 def test_a_text_that_is_no_yaml_is_kept_masked() -> None:
     assert snapshot("providers: [") == "providers: ["
+
+
+def test_a_database_keeps_its_password() -> None:
+    kept = snapshot(TEXT + "cluster: {db: 'postgresql://me:hunter3hunter3@db.example/town'}\n")
+    assert "hunter3hunter3" not in kept
+    assert "${ELECTRICTOWN_DB}" in kept

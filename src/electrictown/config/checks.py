@@ -63,6 +63,7 @@ def check(
     checks.providers()
     checks.models()
     checks.roles()
+    checks.cluster(require=require_keys)
     checks.keys(require=require_keys)
 
 
@@ -252,6 +253,20 @@ class _Checks:
             text = f"the {what} {name!r} of {_dotted(where)} is no model alias and no provider/model"
             self._add(at, text, suggest(name, known))
         return None
+
+    def cluster(self, *, require: bool) -> None:
+        """The database is one, and its variable is set."""
+        at = ("cluster", "db")
+        section = self._data.get("cluster")
+        url = section.get("db") if is_table(section) else None
+        if (variable := self._found.unset.get(at)) is not None:
+            what = f"cluster.db wants ${variable}, which is not set or empty"
+            if require:
+                self._add(at, what, _export(variable))
+            else:
+                self._source.notes.append(what)
+        elif isinstance(url, str) and not url.startswith(("postgresql://", "postgres://")):
+            self._add(at, "cluster.db is no address of a PostgreSQL", "write postgresql://user@host/database")
 
     def keys(self, *, require: bool) -> None:
         """A provider that a role needs must have its key; one that nobody needs is noted."""

@@ -82,6 +82,9 @@ def parse_config(
     translate(data, source.lines, source.notes, problems)
     found = Resolved()
     data["providers"] = resolve(data.get("providers"), environ, ("providers",), found)
+    data["cluster"] = resolve(data.get("cluster"), environ, ("cluster",), found)
+    if data["cluster"] is None:
+        del data["cluster"]
     source.variables = found.variables
     check(data, found, source, problems, require_keys=require_keys)
     config = _validate(data, source.lines, problems)

@@ -23,6 +23,7 @@ from electrictown.config.yaml_tree import as_json
 from electrictown.redact import Secret
 
 __all__ = [
+    "ClusterConfig",
     "Config",
     "DefaultsConfig",
     "ModelConfig",
@@ -200,6 +201,16 @@ class DefaultsConfig(_Part):
     )
 
 
+class ClusterConfig(_Part):
+    """Where several machines meet to share the work of a run."""
+
+    db: str = Field(
+        default="",
+        description="A PostgreSQL, as `postgresql://user@host/database` or `$VARIABLE`: the journal is kept "
+        "there, and `et worker` on other machines works the subtasks.",
+    )
+
+
 class Config(_Part):
     """One electrictown.yaml, checked: every reference in it leads somewhere."""
 
@@ -220,6 +231,9 @@ class Config(_Part):
     )
     defaults: DefaultsConfig = Field(
         default_factory=DefaultsConfig, description="What holds where a role says nothing."
+    )
+    cluster: ClusterConfig = Field(
+        default_factory=ClusterConfig, description="Several machines for one run; see docs/cluster.md."
     )
     _source: Source = PrivateAttr()
 

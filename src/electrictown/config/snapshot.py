@@ -59,10 +59,11 @@ def _credentials(text: str) -> Iterator[tuple[Key, str, int]]:
         tree = read_yaml(text, problems)
     except ConfigError:
         return
-    providers = tree.data.get("providers") if is_table(tree.data) else None
-    for path, value in _values(providers, ("providers",)):
-        if _VARIABLE.search(value) is None and _opens_a_door(path, value):
-            yield path, value, tree.lines.get(path, 0)
+    for section in ("providers", "cluster"):
+        part = tree.data.get(section) if is_table(tree.data) else None
+        for path, value in _values(part, (section,)):
+            if _VARIABLE.search(value) is None and _opens_a_door(path, value):
+                yield path, value, tree.lines.get(path, 0)
 
 
 def _values(data: Data, path: Key) -> Iterator[tuple[Key, str]]:
