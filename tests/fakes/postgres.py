@@ -10,6 +10,7 @@ one is root, as PostgreSQL wants it.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import ctypes
@@ -98,6 +99,8 @@ class PostgresCluster:
         """The address of a database without et's tables: sooner had than a new one."""
         if not self._emptied:
             self._emptied = self.database()
+        name = self._emptied.rsplit("/", 1)[1]
+        self.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'")
         for schema in ("electrictown_jobs", "electrictown"):
             self.execute(f"SET lock_timeout = '10s'; DROP SCHEMA IF EXISTS {schema} CASCADE", self._emptied)
         return self._emptied
@@ -111,9 +114,7 @@ class PostgresCluster:
     def start(self) -> None:
         """Start the server, on the port it had before, and wait until it answers."""
         for _ in range(5):
-            if not self.port:
-                self.port = _free_port()
-            self._server = self._run("postgres", "-D", str(self._data), "-p", str(self.port))
+            self._launch()
             if self._answers():
                 return
             self.port = 0  # somebody else was faster to take it
@@ -136,6 +137,18 @@ class PostgresCluster:
         self.stop(how)
         self.start()
 
+    async def restarted(self, how: signal.Signals = signal.SIGINT, *, away: float = 0.0) -> None:
+        """As `restart`, without blocking the event loop; the server is `away` for so many seconds."""
+        await asyncio.to_thread(self.stop, how)
+        await asyncio.sleep(away)
+        await self.started()
+
+    async def started(self) -> None:
+        """As `start`, on the same port, without blocking the event loop."""
+        self._launch()  # not in a thread: the server dies with the thread that started it
+        if not await asyncio.to_thread(self._answers):
+            raise RuntimeError((self._folder / "log").read_text()[-2000:])
+
     def close(self) -> None:
         """Stop the server and remove all it wrote."""
         self.stop(signal.SIGQUIT)
@@ -154,6 +167,10 @@ class PostgresCluster:
             raise RuntimeError((self._folder / "log").read_text()[-2000:])
         with (self._data / "postgresql.auto.conf").open("a") as settings:
             settings.writelines(f"{key} = '{value}'\n" for key, value in _SETTINGS.items())
+
+    def _launch(self) -> None:
+        self.port = self.port or _free_port()
+        self._server = self._run("postgres", "-D", str(self._data), "-p", str(self.port))
 
     def _run(self, program: str, *words: str) -> subprocess.Popen[bytes]:
         user = self._user

@@ -121,9 +121,11 @@ ORDER BY h.seq DESC LIMIT %(limit)s
 """
 
 _LEASE: Final = """
-WITH number AS (UPDATE electrictown.runs SET leases = leases + 1 WHERE run = %(run)s RETURNING leases)
+WITH number AS (
+    UPDATE electrictown.runs SET leases = leases + (%(epoch)s::int IS NULL)::int
+    WHERE run = %(run)s RETURNING leases)
 INSERT INTO electrictown.leases (run, subtask, epoch, worker, at)
-SELECT %(run)s, %(subtask)s, coalesce(%(epoch)s, %(base)s + leases), %(worker)s,
+SELECT %(run)s, %(subtask)s, coalesce(%(epoch)s::int, %(base)s + leases), %(worker)s,
     extract(epoch FROM clock_timestamp()) FROM number
 ON CONFLICT (run, subtask) DO UPDATE SET epoch = excluded.epoch, worker = excluded.worker, at = excluded.at
 RETURNING epoch
@@ -172,7 +174,9 @@ async def make(connection: Connection, place: str) -> None:
 
 
 async def _made(connection: Connection) -> bool:
-    return await _one(connection, "SELECT 1 WHERE to_regclass('electrictown.meta') IS NOT NULL") is not None
+    # to_regclass would answer from a cache that the lock does not bring up to date.
+    query = "SELECT 1 FROM pg_tables WHERE schemaname = 'electrictown' AND tablename = 'meta'"
+    return await _one(connection, query) is not None
 
 
 async def _one(
