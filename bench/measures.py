@@ -11,49 +11,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
-from typing import TypeAlias
 
-from msgspec import Struct
-
+from bench.figures import QUICK, Effort, Figure, Row
 from bench.host import ROOT, Host, Reply, cpu_of, serving
-from bench.questions import MODELS, Shape
+from bench.journals import resumed, steps
+from bench.questions import Shape
 from tests.fakes.town_kit import FakeTown
 
-__all__ = ["MEASURES", "Effort", "Figure"]
-
-
-class Figure(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One result. `goal` is the most it should be; `raw` what the same costs by hand, in the same run."""
-
-    name: str
-    value: float
-    unit: str
-    goal: float | None = None
-    raw: float | None = None
-    routed: float | None = None
-    note: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the goal is reached; None where there is none."""
-        return None if self.goal is None else self.value <= self.goal
-
-
-class Effort(Struct, frozen=True):
-    """How often, and how much each time."""
-
-    rounds: int = 5
-    requests: int = 1500
-    streams: int = 8
-    wires: tuple[str, ...] = tuple(MODELS)
-    starts: int = 9
-    paced_seconds: int = 4
-    many: int = 1000
-
-
-QUICK = Effort(rounds=1, requests=20, streams=1, wires=("openai",), starts=1, paced_seconds=1, many=20)
-
-Row: TypeAlias = dict[str, float]
+__all__ = ["MEASURES", "QUICK", "Effort", "Figure"]
 
 
 async def _client(host: Host, name: str, scenario: str, wire: str, count: int) -> Row:
@@ -339,4 +304,6 @@ MEASURES: dict[str, Callable[[Effort], Awaitable[list[Figure]]]] = {
     "start": first_request,
     "pool": pool_run,
     "onefile": one_file,
+    "steps": steps,
+    "resume": resumed,
 }

@@ -19,7 +19,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, dict[str, object]]:
-    done = bench("--quick", "--only", "requests,events,many,version", "--json")
+    done = bench("--quick", "--only", "requests,events,many,version,steps,resume", "--json")
     assert done.returncode == 0, done.stderr
     return {figure["name"]: figure for figure in json.loads(done.stdout)["figures"]}
 
@@ -41,6 +41,12 @@ def test_paced_streams_arrive_whole(measured: dict[str, dict[str, object]]) -> N
 
 def test_the_version_loads_nothing_heavy(measured: dict[str, dict[str, object]]) -> None:
     assert measured["et version, heavy libraries loaded"]["value"] == 0
+
+
+def test_the_journal_is_measured(measured: dict[str, dict[str, object]]) -> None:
+    for name in ("journal, steps one after the other", "journal, steps of 64 tasks"):
+        assert float(str(measured[name]["value"])) > 0
+    assert measured["resume of a run of 100 steps"]["goal"] == 0.5
 
 
 def test_a_measure_that_does_not_exist_is_named() -> None:
