@@ -61,7 +61,7 @@ async def main(what: str, folder: Path, *rest: str) -> None:
     await MachineSlots(folder).take(HOST, int(rest[0]))
     say("taken")
     if what == "child":
-        await asyncio.create_subprocess_exec("sleep", "60", stdout=subprocess.DEVNULL)
+        await asyncio.create_subprocess_exec("sleep", "60", stdout=subprocess.DEVNULL, close_fds=False)
         say("started")
         return
     await asyncio.sleep(60)
