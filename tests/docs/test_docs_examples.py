@@ -30,6 +30,7 @@ PAGES = (
     "docs/providers.md",
     "docs/reverse-proxy.md",
     "docs/migrating-from-go.md",
+    "docs/runs.md",
 )
 
 
