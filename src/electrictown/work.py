@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Attempt",
+    "Budget",
     "Cost",
     "Done",
     "Failed",
@@ -167,6 +168,22 @@ class Cost(Struct, frozen=True, omit_defaults=True):
         return self.input + self.cache_read + self.cache_write + self.output
 
 
+class Budget(Struct, frozen=True, omit_defaults=True):
+    """What a run was allowed to spend and how much of it is gone, in US dollars and in tokens.
+
+    `usd` and `tokens` are the run's own caps, None where there is none. What was `spent` counts a request
+    whose bill nobody knows at the most it can have cost. `reserved` is what was still set aside when the
+    run ended, for requests that were under way.
+    """
+
+    usd: float | None = None
+    tokens: int | None = None
+    spent_usd: float = 0.0
+    spent_tokens: int = 0
+    reserved_usd: float = 0.0
+    reserved_tokens: int = 0
+
+
 class Planned(Struct, frozen=True, omit_defaults=True):
     """What a phase of a run that was not made yet would ask, at the most.
 
@@ -188,7 +205,7 @@ class Report(Struct, frozen=True, omit_defaults=True):
 
     `text` is the result; `exit_code` is what the process ends with. `files` are the paths written,
     `refused` the paths a worker asked for and did not get, with the reason. `planned` is what a dry run
-    foresees.
+    foresees, `budget` how much of what was allowed is gone (None: nothing was said of it).
     """
 
     run: str
@@ -206,5 +223,6 @@ class Report(Struct, frozen=True, omit_defaults=True):
     hops: tuple[Hop, ...] = ()
     notes: tuple[str, ...] = ()
     planned: tuple[Planned, ...] = ()
+    budget: Budget | None = None
     error: Failure | None = None
     seconds: float = 0.0
