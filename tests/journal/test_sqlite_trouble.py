@@ -17,7 +17,9 @@ import pytest
 from store_kinds import header
 
 from electrictown.errors import JournalError, UsageError
+from electrictown.events import Noted
 from electrictown.journal.journal import SCHEMA
+from electrictown.journal.memory import MemoryJournal
 from electrictown.journal.sqlite import SqliteStore
 from electrictown.journal.stores import journal_file, open_store
 from electrictown.journal.tables import connect
@@ -209,14 +211,68 @@ async def test_a_store_that_was_closed_stops_its_journals(file: Path) -> None:
 
 
 def test_a_loop_that_ended_does_not_hold_up_the_thread(file: Path) -> None:
+    ended = threading.Event()
+
     async def leave() -> Writer:
         writer = await Writer.open(file, 1.0)
-        writer.submit(lambda found: found.execute("SELECT 1"))
+        writer.submit(lambda found: ended.wait(5))
         return writer
 
     writer = asyncio.run(leave())
-    asyncio.run(writer.aclose())
+    ended.set()
+
+    async def use() -> None:
+        assert await writer.submit(lambda found: found.execute("SELECT 1").fetchone()) == (1,)
+        await writer.aclose()
+
+    asyncio.run(use())
     assert not any(thread.name == "journal" and thread.is_alive() for thread in threading.enumerate())
+
+
+async def test_more_than_one_transaction_takes_come_in_order(file: Path) -> None:
+    store = await SqliteStore.open(file)
+    journal = await store.begin("r1", header())
+    for number in range(2500):
+        journal.note(f"n{number}", number, kind="x")
+    await journal.aclose()
+    assert [step.read(int) for step in await store.steps("r1", kinds=("x",))] == list(range(2500))
+    await store.aclose()
+
+
+async def test_a_file_that_is_being_made_is_waited_for(file: Path) -> None:
+    file.parent.mkdir()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")  # and no write-ahead log yet: nobody else can even read
+        other.execute("CREATE TABLE unrelated(x)")
+        with pytest.raises(JournalError, match="locked by another program"):
+            await SqliteStore.open(file, patience=0.1)
+        opening = asyncio.create_task(SqliteStore.open(file, patience=5))
+        await asyncio.sleep(0.1)
+        assert not opening.done()
+        other.execute("COMMIT")
+    await (await opening).aclose()
+
+
+async def test_an_event_that_cannot_be_kept_leaves_a_word(file: Path) -> None:
+    store = await SqliteStore.open(file)
+    journal = await store.begin("r1", header())
+    journal.tell(Noted(text=object()))  # pyright: ignore[reportArgumentType]
+    await journal.aclose()
+    assert b"the event Noted could not be kept" in (await store.lines("r1"))[0].event
+    await store.aclose()
+
+
+async def test_a_journal_in_memory_has_no_feed_and_can_be_cancelled() -> None:
+    journal = MemoryJournal("r1")
+    journal.tell(Noted(text="nobody hears it"))
+    hears = asyncio.create_task(journal.cancelled())
+    await asyncio.sleep(0)
+    assert not hears.done()
+    await journal.record("cancel", None, kind="cancel")
+    async with asyncio.timeout(2):
+        await hears
+    assert (journal.run, journal.epoch, len(journal.steps())) == ("r1", 1, 1)
+    await journal.aclose()
 
 
 # --- which store ---
@@ -261,5 +317,8 @@ def test_sqlite_is_not_loaded_before_it_is_needed() -> None:
         "import sys, electrictown.journal.journal, electrictown.journal.records, electrictown.journal.memory,"
         " electrictown.journal.stores; print('sqlite3' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Who measures coverage loads it too.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     assert done.stdout.strip() == "False"

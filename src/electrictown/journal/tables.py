@@ -37,6 +37,7 @@ CREATE TABLE steps(
   run TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL,
   at REAL NOT NULL, epoch INTEGER NOT NULL, value BLOB NOT NULL,
   UNIQUE(run, key));
+CREATE INDEX steps_of_kind ON steps(kind, run);
 CREATE TABLE events(run TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, event BLOB NOT NULL,
   PRIMARY KEY(run, seq));
 CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -214,12 +215,10 @@ def wanted(connection: sqlite3.Connection, run: str) -> bool:
 
 def ids(connection: sqlite3.Connection) -> list[str]:
     """The ids of all runs, newest first."""
-    return [
-        row[0]
-        for row in connection.execute(
-            "SELECT r.run FROM runs r JOIN steps h ON h.run = r.run AND h.key = 'run' ORDER BY h.seq DESC"
-        )
-    ]
+    found = connection.execute(
+        "SELECT r.run FROM runs r CROSS JOIN steps h ON h.run = r.run AND h.key = 'run' ORDER BY h.seq DESC"
+    )
+    return [row[0] for row in found]
 
 
 def facts(
@@ -234,7 +233,7 @@ def facts(
         "SELECT r.run, r.created, h.value,"
         " (SELECT count(*) FROM steps d WHERE d.run = r.run AND d.key GLOB 'driver.*'),"
         " (SELECT count(*) FROM steps c WHERE c.run = r.run AND c.key = 'cancel')"
-        " FROM runs r JOIN steps h ON h.run = r.run AND h.key = 'run'"
+        " FROM runs r CROSS JOIN steps h ON h.run = r.run AND h.key = 'run'"  # CROSS: runs first
         " WHERE r.run = coalesce(?, r.run) AND r.created >= coalesce(?, r.created)"
         " ORDER BY h.seq DESC LIMIT ?",
         (run, since, -1 if limit is None else limit),
