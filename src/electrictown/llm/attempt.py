@@ -18,7 +18,7 @@ from electrictown.errors import (
 )
 from electrictown.events import CallEnded, CallStarted, Emit
 from electrictown.llm.admission import Admission, Asking, Lease
-from electrictown.llm.chain import Chain, RetryPolicy
+from electrictown.llm.chain import Chain, RetryPolicy, Step
 from electrictown.llm.costs import CostTracker
 from electrictown.llm.messages import ChatRequest, ChatResponse, Usage
 from electrictown.llm.prices import Prices
@@ -89,6 +89,8 @@ def failure_of(error: ElectrictownError) -> Failure:
 class Attempt:
     """One request under a lease: `async with attempt.under(lease)`, and set `response` inside.
 
+    `leave` is how to get the lease: `async with attempt.leave as lease`, None where it is refused.
+
     A provider's failure ends the block quietly, noted in the chain: then `response` is None. However
     the block ends, the lease hears of it, the usage is billed and `CallEnded` is told.
     """
@@ -102,7 +104,9 @@ class Attempt:
         "_stack",
         "_started",
         "first_token",
+        "leave",
         "pending",
+        "provider",
         "reason",
         "reply",
         "request",
@@ -116,7 +120,7 @@ class Attempt:
         asking: Asking,
         emit: Emit | None,
         chain: Chain,
-        target: Target,
+        step: Step,
         request: ChatRequest,
         clock: Callable[[], float],
     ) -> None:
@@ -127,8 +131,10 @@ class Attempt:
         self._chain = chain
         self._lease: Lease | None = None
         self._started = 0.0
-        self.target = target
-        self.request = addressed(request, target)
+        self.target = step.target
+        self.provider = stack.providers[step.target.provider]
+        self.request = addressed(request, step.target)
+        self.leave = stack.admission.admit(step.target, self.request, asking, insist=step.insist)
         self.reply: object = None
         self.response: ChatResponse | None = None
         self.first_token: float | None = None

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 
 from msgspec.structs import replace
 
-from electrictown.errors import ConfigError, DeadlineError
+from electrictown.errors import ConfigError, DeadlineError, IncompleteReplyError
 from electrictown.events import HopTaken, Waiting, ignore
 from electrictown.llm.admission import Asking
 from electrictown.llm.attempt import Attempt, Stack, failure_of
 from electrictown.llm.chain import Chain, Step
-from electrictown.llm.messages import ChatRequest, Chunk, End, Reset
+from electrictown.llm.messages import ChatRequest, ChatResponse, Chunk, End, Reset
 from electrictown.llm.provider import Batched
 from electrictown.llm.routes import Target
 from electrictown.llm.watch import Late, Watch
@@ -23,11 +23,17 @@ __all__ = ["Call"]
 
 
 class Call:
-    """One logical call over a chain of targets. `ask` is iterated once.
+    """One logical call over a chain of targets: `whole` or `stream` carries it out, once.
+
+    Both go through one loop, which is the iteration over this object: it gives the attempts, each of
+    them when its turn has come, until one has brought a reply.
 
     Raises:
         ConfigError: when a target's provider does not exist.
     """
+
+    _loop: asyncio.AbstractEventLoop
+    _watch: Watch
 
     def __init__(
         self, stack: Stack, request: ChatRequest, targets: tuple[Target, ...], asking: Asking
@@ -46,48 +52,58 @@ class Call:
                     hint=f"providers: {', '.join(stack.providers) or 'none'}",
                 )
 
-    async def ask(self, *, whole: bool) -> AsyncGenerator[Chunk, None]:
-        """The chunks of the reply, `End` last; nothing but `End` when `whole`.
+    def _begin(self) -> Watch:
+        self._loop = asyncio.get_running_loop()
+        self._watch = Watch(self._loop, self._stack.policy.deadline, self._late)
+        return self._watch
 
-        A whole reply and a stream are two ways of carrying out one attempt; all else is the same.
+    async def whole(self) -> ChatResponse:
+        """The whole reply. (A coroutine of its own: an async generator would cost more than the loop.)
 
         Raises:
             ProviderError: when nobody could answer.
             DeadlineError: when the time is over.
         """
-        loop = asyncio.get_running_loop()
-        with Watch(loop, self._stack.policy.deadline, self._late) as watch:
-            while True:
-                watch.work()
-                step = await self._next(watch.at, loop)
-                attempt = self._attempt = Attempt(
-                    self._stack, self._asking, self._emit, self._chain, step.target, self._request, loop.time
-                )
-                provider = self._stack.providers[step.target.provider]
-                async with self._stack.admission.admit(
-                    step.target, attempt.request, self._asking, insist=step.insist
-                ) as lease:
+        with self._begin():
+            async for attempt in self:
+                async with attempt.leave as lease:
                     if lease is None:
                         continue
                     async with attempt.under(lease):
-                        if whole:
-                            attempt.response = await provider.chat_completion(attempt.request)
-                        else:
-                            async with provider.stream_chat_completion(attempt.request) as reply:
-                                attempt.reply = reply
-                                next_batch = _batches(reply)
-                                while attempt.response is None and (batch := await next_batch()):
-                                    watch.rest()  # once a batch: this runs for every chunk
-                                    for chunk in batch:
-                                        if type(chunk) is End:
-                                            attempt.response = chunk.response
-                                            break
-                                        if attempt.first_token is None:
-                                            attempt.answered()
-                                        yield chunk
-                                        if watch.over:
-                                            raise Late
-                                    watch.work()
+                        attempt.response = await attempt.provider.chat_completion(attempt.request)
+                if attempt.response is not None:
+                    return attempt.response
+        raise IncompleteReplyError("the call ended without a reply")
+
+    async def stream(self) -> AsyncGenerator[Chunk, None]:
+        """The chunks of the reply, `End` last.
+
+        Raises:
+            ProviderError, DeadlineError: as `whole`.
+        """
+        with self._begin() as watch:
+            async for attempt in self:
+                async with attempt.leave as lease:
+                    if lease is None:
+                        continue
+                    async with (
+                        attempt.under(lease),
+                        attempt.provider.stream_chat_completion(attempt.request) as reply,
+                    ):
+                        attempt.reply = reply
+                        next_batch = _batches(reply)
+                        while attempt.response is None and (batch := await next_batch()):
+                            watch.rest()  # once a batch: this runs for every chunk
+                            for chunk in batch:
+                                if type(chunk) is End:
+                                    attempt.response = chunk.response
+                                    break
+                                if attempt.first_token is None:
+                                    attempt.answered()
+                                yield chunk
+                                if watch.over:
+                                    raise Late
+                            watch.work()
                 watch.rest()
                 if attempt.response is not None:
                     yield End(attempt.response)
@@ -95,23 +111,31 @@ class Call:
                 if attempt.first_token is not None:
                     yield Reset(attempt.reason)
 
-    async def _next(self, deadline: float, loop: asyncio.AbstractEventLoop) -> Step:
+    def __aiter__(self) -> Call:
+        return self
+
+    async def __anext__(self) -> Attempt:
         """Wait until somebody may be asked, and say who.
 
         Raises:
             ProviderError: when nobody is left to ask.
         """
         while True:
-            now = loop.time()
-            step = self._chain.next(now, deadline - now)
+            self._watch.work()
+            now = self._loop.time()
+            step = self._chain.next(now, self._watch.at - now)
             if step is None:
                 self._tell_hop(None)
                 raise self._chain.verdict()
             if not step.wait:
-                self._tell_hop(step.target)
-                return step
+                break
             self._tell_wait(step)
             await self._stack.admission.pause(self._targets, step.wait)
+        self._tell_hop(step.target)
+        self._attempt = Attempt(
+            self._stack, self._asking, self._emit, self._chain, step, self._request, self._loop.time
+        )
+        return self._attempt
 
     def _late(self) -> DeadlineError:
         attempt = self._attempt

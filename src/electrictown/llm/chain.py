@@ -90,7 +90,8 @@ class Chain:
     ) -> None:
         self.policy = policy
         self.failures: list[tuple[Target, ProviderError]] = []
-        self._places = [_Place(t) for i, t in enumerate(targets) if t not in targets[:i]]
+        self._targets = targets
+        self._standing: list[_Place] | None = None
         self._delay = delay
         self._trouble = trouble
         self._final: ProviderError | None = None
@@ -103,6 +104,8 @@ class Chain:
         """
         if self._final is not None:
             return None
+        if self._standing is None and self._delay(self._targets[0]) < _INSTANT:
+            return Step(self._targets[0])  # nearly every call begins and ends with this
         best, shortest = None, 0.0
         for place in self._places:
             if place.out:
@@ -120,6 +123,14 @@ class Chain:
         if shortest <= min(longest, left):
             return Step(best.target, shortest)
         return None if self.failures else Step(best.target, insist=True)
+
+    @property
+    def _places(self) -> list[_Place]:
+        """How the targets stand, each once."""
+        if self._standing is None:
+            targets = self._targets
+            self._standing = [_Place(t) for i, t in enumerate(targets) if t not in targets[:i]]
+        return self._standing
 
     def _asks_for_time(self, place: _Place) -> bool:
         """Whether the target is there and wants to be left alone for a while, rather than away."""

@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from functools import cached_property
 
 from msgspec.structs import replace
 
-from electrictown.errors import IncompleteReplyError
 from electrictown.events import Emit, Event, HopTaken, ignore
 from electrictown.llm.admission import Admission, Asking, MemoryAdmission
 from electrictown.llm.call import Call
 from electrictown.llm.chain import RetryPolicy
 from electrictown.llm.costs import CostTracker
-from electrictown.llm.messages import ChatRequest, ChatResponse, Chunk, End
+from electrictown.llm.messages import ChatRequest, ChatResponse, Chunk
 from electrictown.llm.prices import Prices
 from electrictown.llm.provider import Provider
 from electrictown.llm.routes import Route, RouteTable
@@ -75,13 +74,7 @@ class Router:
             ProviderError: the preferred target's own error, when nobody could answer.
             DeadlineError: when the policy's deadline has passed.
         """
-        response: ChatResponse | None = None
-        async for chunk in self._ask(request, route, Asking(role, subtask, call, tracker), whole=True):
-            if type(chunk) is End:
-                response = chunk.response
-        if response is None:  # a call ends with End or an error
-            raise IncompleteReplyError("the call ended without a reply")
-        return response
+        return await self._call(request, route, Asking(role, subtask, call, tracker)).whole()
 
     def stream_chat_completion(
         self,
@@ -101,7 +94,7 @@ class Router:
         Raises:
             ConfigError, ProviderError, DeadlineError: as `chat_completion`, while iterating.
         """
-        return aclosing(self._ask(request, route, Asking(role, subtask, call, tracker), whole=False))
+        return aclosing(self._call(request, route, Asking(role, subtask, call, tracker)).stream())
 
     async def chat_completion_for_role(
         self,
@@ -119,9 +112,7 @@ class Router:
             ConfigError, ProviderError, DeadlineError: as `chat_completion`.
         """
         route = self.routes.for_role(role) if route is None else route
-        return await self.chat_completion(
-            request, route, role=role, subtask=subtask, call=call, tracker=tracker
-        )
+        return await self._call(request, route, Asking(role, subtask, call, tracker)).whole()
 
     def stream_chat_completion_for_role(
         self,
@@ -153,10 +144,8 @@ class Router:
         once.emit = emit if emit is ignore else unless_last
         return once
 
-    def _ask(
-        self, request: ChatRequest, route: Route | None, asking: Asking, *, whole: bool
-    ) -> AsyncGenerator[Chunk, None]:
+    def _call(self, request: ChatRequest, route: Route | None, asking: Asking) -> Call:
         if route is None:
             route = self.routes.resolve(request.model)
         stack = self if route.patient else self._impatient
-        return Call(stack, request, route.chain, asking).ask(whole=whole)
+        return Call(stack, request, route.chain, asking)
