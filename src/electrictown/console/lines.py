@@ -23,6 +23,10 @@ class Line(Struct, frozen=True):
     level: Level = "info"
 
 
+_UNTOLD = frozenset({e.CallStarted, e.CallEnded, e.TextStreamed, e.SubtaskProgress})
+"""What no line is worth. The most frequent events are among them, so it is asked for at once."""
+
+
 class Narrator:
     """Tells a run: call it with an event, print what it returns."""
 
@@ -31,9 +35,9 @@ class Narrator:
 
     def __call__(self, event: e.Event) -> list[Line]:  # noqa: C901, PLR0911, PLR0912  (one case an event)
         """The lines `event` is worth; most are worth none."""
+        if type(event) in _UNTOLD:
+            return []
         match event:
-            case e.CallStarted() | e.CallEnded() | e.TextStreamed() | e.SubtaskProgress():
-                return []  # the most frequent ones, so they are asked for first
             case e.RunStarted():
                 return [Line(line(event.config))] if event.config else []
             case e.PhaseStarted():
