@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 
 import pytest
 from cli_kit import Shell, finished
@@ -13,6 +14,7 @@ from electrictown.events import Noted, RunEnded, RunStarted
 from electrictown.journal.journal import Journal
 from electrictown.work import Report
 from fakes.journal_kit import crashed, driven, ended, journal_of, whole_run, write_runs
+from fakes.postgres import PASSWORD, shared_cluster
 
 RUN = "20261101-000000-aaaa"
 
@@ -137,6 +139,16 @@ def test_the_log_tells_what_et_run_told(shell: Shell) -> None:
     assert lines[-1].strip() == "hint: try again later"
 
 
+def test_an_event_of_another_version_is_not_hidden(shell: Shell) -> None:
+    one_run(shell)
+    with sqlite3.connect(journal_of(shell.home)) as file:
+        new = b'{"type":"moon.landed","who":"us"}'
+        file.execute("INSERT INTO events VALUES (?, 999, 0, ?)", (RUN, new))
+    file.close()
+    assert shell.et("log", "last").out.endswith("  warning: an event that this version of et does not know\n")
+    assert shell.et("log", "last", "--json").events[-1] == {"type": "moon.landed", "who": "us"}
+
+
 def test_the_log_as_json_is_the_events(shell: Shell) -> None:
     one_run(shell)
     events = shell.et("log", "last", "--json").events
@@ -222,3 +234,21 @@ def test_cancel_marks_a_crashed_run(shell: Shell) -> None:
     said = shell.et("cancel", "r1", "--json")
     assert said.json == {"run": "r1", "before": "stopped", "state": "cancelled"}
     assert shell.et("cancel", "r1").out == "the run r1 is over already: cancelled\n"
+
+
+# --- over PostgreSQL
+
+
+def test_all_of_it_works_over_postgresql(shell: Shell) -> None:
+    url = shared_cluster().database()
+    write_runs(url, [(RUN, "write a word counter", [whole_run, crashed]), ("r2", "t", [ended()])])
+    assert [row["state"] for row in shell.et("runs", "--db", url, "--json").json] == ["done", "stopped"]
+    shown = shell.et("show", RUN, "--db", url, "--json").json
+    assert [part["state"] for part in shown["parts"]] == ["done", "not accepted", "begun", "not begun"]
+    assert shown["budget"]["unsettled"]["usd"] == 0.25
+    assert shell.et("show", RUN, "--db", url, "--failed", "--json").json[0]["exchange"]["role"] == "polecat"
+    assert shell.et("log", RUN, "--db", url, "--json").events[-1]["type"] == "run.ended"
+    assert shell.et("cost", "--db", url, "--json").json["total"]["requests"] == 7
+    assert shell.et("cancel", RUN, "--db", url, "--json").json["state"] == "cancelled"
+    said = shell.et("show", "nobody", "--db", url)
+    assert (said.code, PASSWORD in said.all) == (2, False)

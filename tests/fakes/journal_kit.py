@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from electrictown.events import (
 from electrictown.journal.journal import Journal
 from electrictown.journal.records import Exchange, Header, Receipt, Reserved, Settled, WrittenFile
 from electrictown.journal.sqlite import SqliteStore
+from electrictown.journal.stores import open_store
 from electrictown.work import Attempt, Done, Failed, Failure, Plan, Report, Review, Subtask, Task
 
 __all__ = [
@@ -46,11 +48,11 @@ def journal_of(home: Path) -> Path:
     return home / ".local" / "state" / "electrictown" / "journal.db"
 
 
-def write_runs(path: Path, runs: Sequence[tuple[str, str, Sequence[Scribe]]]) -> None:
+def write_runs(db: Path | str, runs: Sequence[tuple[str, str, Sequence[Scribe]]]) -> None:
     """Write runs, each with its id, its task, and one scribe a driver it had."""
 
     async def write() -> None:
-        store = await SqliteStore.open(path)
+        store = await open_store(str(db), os.environ)
         try:
             for run, task, scribes in runs:
                 for n, scribe in enumerate(scribes):

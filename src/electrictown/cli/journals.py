@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from electrictown.errors import UsageError
+from electrictown.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from electrictown.journal.journal import Store
@@ -103,8 +103,13 @@ def store_url(db: str | None, environ: Mapping[str, str]) -> str:
         return ""
     from electrictown.config import load_config
 
-    cluster = getattr(load_config(path, environ, require_keys=False), "cluster", None)
-    return getattr(cluster, "db", "") or ""
+    config = load_config(path, environ, require_keys=False)
+    for note in config.notes:
+        if "cluster.db wants" in note:  # this machine's own journal is not what was meant
+            raise ConfigError(
+                f"the journal is not known: {note}", "set the variable, or name another with --db"
+            )
+    return config.cluster.db
 
 
 def _check_there(url: str) -> None:

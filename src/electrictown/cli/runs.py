@@ -47,6 +47,7 @@ def command(since: float | None, limit: int, as_json: bool, db: str | None) -> N
       interrupted  it was stopped with Ctrl-C or SIGTERM
       cancelled    `et cancel` ended it
       stopped      it has no end and nobody drives it: a crash
+      dry-run      its plan was made, and nothing else was wanted
 
     The cost is that of all settled requests. What a crash left unsettled may
     come on top: "+ up to".
