@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,31 @@ def test_a_file_that_a_crash_left_holds_nobody_up(tmp_path: Path) -> None:
     lock = DriverLock(tmp_path, "r1")
     lock.take()
     lock.release()
+
+
+def test_who_looks_takes_nobody_who_looks_for_a_driver(tmp_path: Path) -> None:
+    left = tmp_path / "r1.lock"
+    left.write_bytes(b"")
+    with left.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert driven(tmp_path) == set()
+
+
+def test_a_file_that_goes_between_opening_and_locking_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = DriverLock(tmp_path, "r1"), DriverLock(tmp_path, "r1")
+    first.take()
+    flock = fcntl.flock
+
+    def slow(opened: int, how: int) -> None:
+        first.release()
+        flock(opened, how)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    second.take()
+    assert driven(tmp_path) == {"r1"}
+    second.release()
 
 
 def test_a_folder_that_is_not_there_has_no_drivers(tmp_path: Path) -> None:

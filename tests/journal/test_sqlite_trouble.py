@@ -229,6 +229,17 @@ def test_a_loop_that_ended_does_not_hold_up_the_thread(file: Path) -> None:
     assert not any(thread.name == "journal" and thread.is_alive() for thread in threading.enumerate())
 
 
+async def test_who_is_cancelled_while_the_file_is_opened_leaves_nothing_open(file: Path) -> None:
+    for pause in (0, 0, 0.001, 0.01):
+        opening = asyncio.create_task(SqliteStore.open(file))
+        await asyncio.sleep(pause)
+        opening.cancel()
+        await asyncio.wait((opening,))
+        if not opening.cancelled():  # it was faster
+            await opening.result().aclose()
+        assert not any(thread.name == "journal" for thread in threading.enumerate())
+
+
 async def test_more_than_one_transaction_takes_come_in_order(file: Path) -> None:
     store = await SqliteStore.open(file)
     journal = await store.begin("r1", header())

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from electrictown.errors import JournalError
 from electrictown.journal.tables import connect
-from electrictown.journal.through import in_thread
+from electrictown.journal.through import in_thread, through
 from electrictown.journal.trouble import trouble
 
 __all__ = ["Gate", "Writer"]
@@ -65,7 +65,13 @@ class Writer:
         Raises:
             JournalError: when it cannot be used.
         """
-        return await in_thread(lambda: cls._open(path, patience))
+        opening = asyncio.ensure_future(asyncio.to_thread(cls._open, path, patience))
+        try:
+            return await through(opening)
+        except asyncio.CancelledError:
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().aclose()  # nobody else would
+            raise
 
     @classmethod
     def _open(cls, path: Path, patience: float) -> Writer:
