@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from electrictown.engine.caps import Cap, Caps
 from electrictown.llm.hosts import identity
 from electrictown.llm.provider import ProviderSettings, Timeouts
 from electrictown.llm.routes import Price, Route, RouteTable, Target
@@ -15,7 +16,7 @@ from electrictown.llm.routes import Price, Route, RouteTable, Target
 if TYPE_CHECKING:
     from electrictown.config import Config, ModelConfig, ProviderConfig, RoleConfig
 
-__all__ = ["Routes", "settings_of"]
+__all__ = ["Routes", "budget_in", "settings_of"]
 
 _SELF_HOSTED = frozenset({"ollama", "lmstudio", "local"})
 """Types that run on the user's own hardware: free of charge, and one call at a time is what they bear."""
@@ -44,6 +45,17 @@ def settings_of(config: Config, name: str) -> ProviderSettings:
         num_ctx=entry.num_ctx or (max(windows) if windows else None),
         extra=dict(entry.extra),
         folder=config.folder,
+    )
+
+
+def budget_in(config: Config) -> Caps:
+    """The caps that the file sets."""
+    budget = config.budget
+    return Caps(
+        usd=budget.usd,
+        tokens=budget.tokens,
+        per_role={role: Cap(cap.usd, cap.tokens) for role, cap in budget.per_role.items()},
+        per_subtask=Cap(budget.per_subtask.usd, budget.per_subtask.tokens),
     )
 
 

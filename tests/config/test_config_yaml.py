@@ -50,7 +50,21 @@ def problems(text: str) -> str:
         (BASE.replace("type: ollama", "type: ollama, timeouts: {idel: 2}"), "did you mean 'idle'?"),
         (BASE.replace("model: x", "model: x, price: {inptu: 2}"), "did you mean 'input'?"),
         (BASE.replace("model: x", "model: x, context: 2"), "did you mean 'context_window'?"),
-        (BASE + "budget: {usd: 3}\n", "unknown key 'budget'"),
+        (BASE + "budget: {usd: 0}\n", "town.yaml:5: budget.usd is out of range; it should be more than 0"),
+        (BASE + "budget: -1\n", "budget.usd is out of range; it should be more than 0"),
+        (BASE + "budget: {usd: .inf}\n", "budget.usd is of the wrong kind; it should be a number"),
+        (BASE + "budget: {tokens: 0}\n", "budget.tokens is out of range; it should be at least 1"),
+        (BASE + "budget: {tokens: 2.5}\n", "budget.tokens is of the wrong kind; it should be a whole"),
+        (BASE + "budget: [3]\n", "budget is of the wrong kind; it should be a mapping"),
+        (BASE + "budget: {per_subtask: none}\n", "budget.per_subtask.usd is of the wrong kind"),
+        (BASE + "budget:\n  per_role:\n    mayr: 1\n", "town.yaml:7: budget.per_role has a cap for 'mayr'"),
+        (BASE + "budget: {per_role: {mayr: 1}}\n", "which is no role; did you mean 'mayor'?"),
+        (BASE + "budget: {per_role: {reviewer: 1}}\n", "which is no role; it is called 'witness'"),
+        (
+            BASE + "specialists: {sql: {model: m}}\nbudget: {per_role: {sql: 1}}\n",
+            "which is no role; specialists spend as 'polecat'",
+        ),
+        (BASE + "budget: {per_role: {mayor: {usdd: 1}}}\n", "did you mean 'usd'?"),
         (BASE + "roles: {mayor: {model: m, fallback: [m]}}\n", "did you mean 'fallbacks'?"),
         (BASE + "roles: {mayor: {model: m, max_tokens: many}}\n", "it should be a whole number"),
         (BASE + "roles: {mayor: {model: m, max_tokens: -1}}\n", "it should be at least 1"),
@@ -74,6 +88,26 @@ def problems(text: str) -> str:
 )
 def test_what_is_wrong_is_said_with_line_and_remedy(text: str, says: str) -> None:
     assert says in problems(text)
+
+
+def test_a_budget_is_read_and_a_bare_number_is_dollars() -> None:
+    text = """
+budget:
+  usd: 2.5
+  tokens: 500000
+  per_role: {mayor: 1.0, polecat: {usd: 2, tokens: 100000}, scribe: 0.5}
+  per_subtask: 0.2
+roles: {scribe: {model: m}}
+"""
+    budget = parse_config(BASE + text, "town.yaml", {}).budget
+    assert (budget.usd, budget.tokens, budget.per_subtask.usd) == (2.5, 500_000, 0.2)
+    assert {role: (cap.usd, cap.tokens) for role, cap in budget.per_role.items()} == {
+        "mayor": (1.0, None),
+        "polecat": (2.0, 100_000),
+        "scribe": (0.5, None),
+    }
+    assert parse_config(BASE + "budget: 3\n", "town.yaml", {}).budget.usd == 3.0
+    assert parse_config(BASE, "town.yaml", {}).budget.usd is None
 
 
 def test_every_problem_comes_at_once_in_the_order_of_the_file() -> None:
@@ -113,6 +147,7 @@ KEYS = """
     providers models roles specialists defaults agents box m type base_url api_key auth_type org headers api
     timeouts idle provider model pool fallbacks max_tokens temperature price input output options script
     description reviewer tester witness mayor log_dir agent num_ctx
+    budget usd tokens per_role per_subtask
 """
 NAMES = st.sampled_from(KEYS.split()) | st.text(max_size=4)
 TREES = st.recursive(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
-from router.router_kit import InstantLoop, question, target
 
 from electrictown.engine.budget import Purse
 from electrictown.engine.caps import Caps
@@ -18,6 +17,7 @@ from electrictown.journal.records import Reserved, Settled
 from electrictown.llm.admission import MemoryAdmission
 from electrictown.llm.prices import Prices
 from electrictown.llm.routes import Price, Target
+from router.router_kit import InstantLoop, question, target
 
 __all__ = ["Lane", "Till", "instantly", "question", "target"]
 

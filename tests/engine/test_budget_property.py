@@ -163,7 +163,7 @@ async def play(till: Till, vendor: Vendor, plot: Plot, name: str, done: set[str]
                 case "left":
                     lease.abandoned()
                 case "cancelled":
-                    raise asyncio.CancelledError
+                    raise asyncio.CancelledError  # noqa: TRY301  (as a cancellation comes)
                 case "unanswered":
                     return
                 case fate:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from electrictown.config.compat import COMPATIBLE
+from electrictown.config.compat import COMPATIBLE, RENAMED
 from electrictown.config.origin import Source
 from electrictown.config.schema import ProviderConfig
 from electrictown.config.variables import Resolved
@@ -41,6 +41,7 @@ _ONLY_FOR = {
     "api": ("openai", "lmstudio"),
     "num_ctx": ("ollama", "local"),
 }
+_SPENDERS = ("mayor", "polecat", "witness", "refinery")
 _RESERVED = ("mayor", "polecat", "witness", "refinery", "reviewer", "tester")
 
 
@@ -64,6 +65,7 @@ def check(
     checks.models()
     checks.roles()
     checks.cluster(require=require_keys)
+    checks.budget()
     checks.keys(require=require_keys)
 
 
@@ -267,6 +269,23 @@ class _Checks:
                 self._source.notes.append(what)
         elif isinstance(url, str) and not url.startswith(("postgresql://", "postgres://")):
             self._add(at, "cluster.db is no address of a PostgreSQL", "write postgresql://user@host/database")
+
+    def budget(self) -> None:
+        """A cap is for a role that spends."""
+        budget = self._data.get("budget")
+        caps = budget.get("per_role") if is_table(budget) else None
+        roles = list(dict.fromkeys((*_SPENDERS, *self._names("roles"))))
+        for name in caps if is_table(caps) else ():
+            if name in roles:
+                continue
+            what = f"budget.per_role has a cap for {name!r}, which is no role"
+            if name in RENAMED:
+                remedy = f"it is called {RENAMED[name]!r}"
+            elif name in self._names("specialists"):
+                remedy = "specialists spend as 'polecat'"
+            else:
+                remedy = suggest(name, roles)
+            self._add(("budget", "per_role", name), what, remedy)
 
     def keys(self, *, require: bool) -> None:
         """A provider that a role needs must have its key; one that nobody needs is noted."""

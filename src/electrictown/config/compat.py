@@ -6,7 +6,7 @@ from typing import Any
 
 from electrictown.config.yaml_tree import Key, Problem, is_table
 
-__all__ = ["COMPATIBLE", "translate"]
+__all__ = ["COMPATIBLE", "RENAMED", "translate"]
 
 COMPATIBLE = {
     "groq": "https://api.groq.com/openai/v1",
@@ -15,7 +15,8 @@ COMPATIBLE = {
 }
 """Types of the Go original that are OpenAI's protocol at another address."""
 
-_RENAMED = {"reviewer": "witness", "tester": "refinery"}
+RENAMED = {"reviewer": "witness", "tester": "refinery"}
+"""Roles of the Go original under our names."""
 
 
 def translate(data: dict[str, Any], lines: dict[Key, int], notes: list[str], problems: list[Problem]) -> None:
@@ -59,7 +60,7 @@ def _rename_roles(
     roles = data.get("roles")
     if not is_table(roles):
         return
-    for old, new in _RENAMED.items():
+    for old, new in RENAMED.items():
         if old not in roles:
             continue
         if new in roles:

@@ -207,9 +207,9 @@ def _translate(at: Key, kind: str, context: Mapping[str, Any], lines: dict[Key, 
         return Problem(line, f"{section} has no {at[-1]}", f"add `{at[-1]}: ...` there")
     if kind == "literal_error":
         return Problem(line, f"{name} has a value that is not known", f"one of: {context['expected']}")
-    for bound, word in (("ge", "at least"), ("le", "at most")):
+    for bound, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most")):
         if bound in context:
-            return Problem(line, f"{name} is out of range", f"it should be {word} {context[bound]}")
+            return Problem(line, f"{name} is out of range", f"it should be {word} {context[bound]:g}")
     expected = _EXPECTED.get(kind, "something else")
     return Problem(line, f"{name} is of the wrong kind", f"it should be {expected}")
 

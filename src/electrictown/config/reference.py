@@ -94,10 +94,9 @@ def markdown(sample: str) -> str:
 
 def _section(name: str, about: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[str]:
     entry = about.get("additionalProperties")
-    reference = str((entry if is_table(entry) else about).get("$ref", ""))
+    part = _inner(entry if is_table(entry) else about, parts)
     yield f"### `{name}{'.NAME' if entry else ''}`\n\n{about.get('description', '')}\n"
-    if reference:
-        part = parts[reference.rpartition("/")[2]]
+    if part is not None:
         yield "| key | type | default | meaning |\n|---|---|---|---|"
         yield from _rows(part, parts, "")
         yield ""

@@ -45,6 +45,7 @@ _Key = Annotated[Secret, PlainValidator(_secret), WithJsonSchema({"type": "strin
 _Options = Annotated[dict[str, Any], BeforeValidator(as_json)]
 _Count = Annotated[int, Field(ge=1)]
 _Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Dollars = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Temperature = Annotated[float, Field(ge=0, le=2)]
 
@@ -211,6 +212,35 @@ class ClusterConfig(_Part):
     )
 
 
+class CapConfig(_Part):
+    """The most that may be spent. A bare number is `usd`."""
+
+    usd: _Dollars | None = Field(default=None, description="US dollars; left out: no cap.")
+    tokens: _Count | None = Field(
+        default=None, description="Tokens, in and out together, those of local models too; left out: no cap."
+    )
+
+
+def _dollars(value: object) -> object:
+    """A bare number in the place of a cap."""
+    return {"usd": value} if isinstance(value, str | int | float) else value
+
+
+_Cap = Annotated[CapConfig, BeforeValidator(_dollars, json_schema_input_type=float | CapConfig)]
+
+
+class BudgetConfig(CapConfig):
+    """The most that a run may spend, and each of its parts. A bare number is `usd`."""
+
+    per_role: dict[str, _Cap] = Field(
+        default_factory=dict[str, _Cap],
+        description="Caps by role (`mayor: 1.0`); specialists spend as `polecat`.",
+    )
+    per_subtask: _Cap = Field(
+        default_factory=CapConfig, description="The cap of every single subtask, its reviews included."
+    )
+
+
 class Config(_Part):
     """One electrictown.yaml, checked: every reference in it leads somewhere."""
 
@@ -234,6 +264,13 @@ class Config(_Part):
     )
     cluster: ClusterConfig = Field(
         default_factory=ClusterConfig, description="Several machines for one run; see docs/cluster.md."
+    )
+    budget: Annotated[
+        BudgetConfig, BeforeValidator(_dollars, json_schema_input_type=float | BudgetConfig)
+    ] = Field(
+        default_factory=BudgetConfig,
+        description="The most that one run may spend; `--budget` says otherwise for one run. See "
+        "[budget.md](budget.md).",
     )
     _source: Source = PrivateAttr()
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from electrictown.console.lines import Line
-from electrictown.console.text import bill, count, duration, failure, line, width
-from electrictown.work import Cost, Hop, Report
+from electrictown.console.text import bill, count, duration, failure, line, money, width
+from electrictown.work import Budget, Cost, Hop, Report
 
-__all__ = ["HEADINGS", "bill_lines", "closing_lines", "hops", "outcome", "row", "sections"]
+__all__ = ["HEADINGS", "bill_lines", "budget_line", "closing_lines", "hops", "outcome", "row", "sections"]
 
 HEADINGS = ("requests", "input", "cached", "output", "cost")
 
@@ -18,6 +18,7 @@ def closing_lines(report: Report) -> list[Line]:
     """All of it as plain lines."""
     return [
         *(Line(text) for text in (*bill_lines(report.costs, report.total), *hops(report.hops))),
+        *([Line(budget_line(report.budget))] if report.budget is not None else []),
         outcome(report),
     ]
 
@@ -52,6 +53,19 @@ def hops(taken: Sequence[Hop]) -> list[str]:
         )
         for (role, failed, took_over, error), times in seen.items()
     ]
+
+
+def budget_line(budget: Budget) -> str:
+    """What of the budget is gone, and what is set aside for requests whose bill has not come."""
+    usd, tokens = budget.usd, budget.tokens
+    spent = [f"{money(budget.spent_usd)} of {money(usd)}"] if usd is not None else []
+    spent += [f"{budget.spent_tokens:,} of {count(tokens, 'token')}"] if tokens is not None else []
+    if not spent:  # only roles or subtasks have caps
+        spent = [money(budget.spent_usd), count(budget.spent_tokens, "token")]
+    aside = ""
+    if budget.reserved_tokens:
+        aside = f"; set aside: {money(budget.reserved_usd)}, {count(budget.reserved_tokens, 'token')}"
+    return f"budget: {', '.join(spent)} spent{aside}"
 
 
 def outcome(report: Report) -> Line:
