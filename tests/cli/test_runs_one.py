@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 
@@ -15,8 +16,11 @@ from electrictown.journal.journal import Journal
 from electrictown.work import Report
 from fakes.journal_kit import crashed, driven, ended, journal_of, whole_run, write_runs
 from fakes.postgres import PASSWORD, shared_cluster
+from fakes.town_kit import FakeTown, serving, yaml_of
 
 RUN = "20261101-000000-aaaa"
+PRICE = "{input: 100, output: 200}"
+CHIEF = f"  chief: {{provider: boss, model: fake-chief, price: {PRICE}}}"
 
 
 def one_run(shell: Shell) -> None:
@@ -252,3 +256,30 @@ def test_all_of_it_works_over_postgresql(shell: Shell) -> None:
     assert shell.et("cancel", RUN, "--db", url, "--json").json["state"] == "cancelled"
     said = shell.et("show", "nobody", "--db", url)
     assert (said.code, PASSWORD in said.all) == (2, False)
+
+
+# --- a run that et made itself
+
+
+def test_a_real_run_leaves_what_is_shown_here(shell: Shell) -> None:
+    with serving(FakeTown(review='{"critique": "fine", "score": 8}')) as server:
+        prices = "".join(f"  m{i}: {{provider: h{i}, model: fake-{i}, price: {PRICE}}}\n" for i in range(2))
+        text = yaml_of(server.url, witness="{model: chief}", refinery="{model: chief}")
+        text = re.sub(r"^  m\d: .*\n", "", text, flags=re.MULTILINE)
+        text = text.replace("  chief: {provider: boss, model: fake-chief}", prices + CHIEF)
+        shell.configure(text)
+        said = shell.et("run", "--json", "build it")
+        assert said.code == 0, said.err
+    report = said.report
+    shown = shell.et("show", "last", "--json").json
+    assert shown["row"]["run"] == report.run
+    assert {part["state"] for part in shown["parts"]} == {"done"}
+    assert all(part["attempts"] and part["reviews"] for part in shown["parts"])
+    assert report.total is not None
+    assert report.total.usd
+    assert shown["total"]["usd"] == pytest.approx(report.total.usd)
+    assert shown["total"]["requests"] == report.total.requests
+    assert shell.et("cost", "--json").json["total"]["usd"] == pytest.approx(report.total.usd)
+    assert shell.et("runs", "--json").json[0]["unsettled"]["requests"] == 0
+    said = shell.et("replay", "last", "--config", "electrictown.yaml", "--dry-run")
+    assert said.out.splitlines()[-1] == "difference: none"
