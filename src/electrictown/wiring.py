@@ -16,7 +16,7 @@ from electrictown.llm.routes import Price, Route, RouteTable, Target
 if TYPE_CHECKING:
     from electrictown.config import Config, ModelConfig, ProviderConfig, RoleConfig
 
-__all__ = ["Routes", "budget_in", "settings_of"]
+__all__ = ["Routes", "budget_of", "settings_of"]
 
 _SELF_HOSTED = frozenset({"ollama", "lmstudio", "local"})
 """Types that run on the user's own hardware: free of charge, and one call at a time is what they bear."""
@@ -48,7 +48,7 @@ def settings_of(config: Config, name: str) -> ProviderSettings:
     )
 
 
-def budget_in(config: Config) -> Caps:
+def budget_of(config: Config) -> Caps:
     """The caps that the file sets."""
     budget = config.budget
     return Caps(

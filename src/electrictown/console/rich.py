@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from electrictown.console.board import Board, Phase, Row, State
-from electrictown.console.closing import HEADINGS, hops, outcome, row, sections
+from electrictown.console.closing import HEADINGS, budget_line, hops, outcome, row, sections
 from electrictown.console.lines import Level, Line, Narrator
 from electrictown.console.text import duration, line
 from electrictown.events import Event, RunEnded
@@ -99,6 +99,8 @@ class LiveView:
         self._console.print(*_bill(report, self._console.width), sep="\n", end="")
         for text in hops(report.hops):
             self._console.print(Text(f"failed over: {text}", "yellow"))
+        if report.budget is not None:
+            self._console.print(Text(budget_line(report.budget)))
         last = outcome(report)
         self._console.print(Text(last.text, "red" if last.level == "error" else "bold"))
 
