@@ -113,6 +113,28 @@ def test_a_run_that_was_taken_up_again_shows_both_drivers_and_no_old_failure(she
     assert "1 request left unsettled by a crash, at the most $0.2500" in said.out
 
 
+@pytest.mark.parametrize(
+    ("caps", "told"),
+    [
+        ({"usd": 2.5}, "$2.50: $0 and 0 tokens spent"),
+        (
+            {"tokens": 5000, "per_role": {"mayor": {"usd": 1}}},
+            "5,000 tokens, mayor $1.00: $0 and 0 tokens spent",
+        ),
+        ({"per_subtask": {"usd": 0.25, "tokens": 9}}, "each subtask $0.2500, each subtask 9 tokens: $0 and"),
+        ({}, "none: $0.5000 spent"),
+        (None, "none: $0.5000 spent"),
+        ({"usd": "as of another version"}, "none: $0.5000 spent"),
+    ],
+)
+def test_the_budget_is_told_with_what_counts_against_it(shell: Shell, caps: object, told: str) -> None:
+    write_runs(journal_of(shell.home), [("r1", "t", [crashed])], {"caps": caps, "retries": 3})
+    said = shell.et("show", "r1")
+    assert f"budget   {told}" in said.out
+    assert "1 request left unsettled by a crash, at the most $0.2500" in said.out
+    assert "options  retries=3\n" in said.out
+
+
 @pytest.mark.parametrize("command", ["show", "log", "cancel"])
 def test_a_run_that_is_not_there_or_not_the_only_one_is_bad_use(shell: Shell, command: str) -> None:
     said = shell.et(command, "last")

@@ -48,15 +48,21 @@ def journal_of(home: Path) -> Path:
     return home / ".local" / "state" / "electrictown" / "journal.db"
 
 
-def write_runs(db: Path | str, runs: Sequence[tuple[str, str, Sequence[Scribe]]]) -> None:
-    """Write runs, each with its id, its task, and one scribe a driver it had."""
+def write_runs(
+    db: Path | str,
+    runs: Sequence[tuple[str, str, Sequence[Scribe]]],
+    settings: dict[str, object] | None = None,
+) -> None:
+    """Write runs, each with its id, task, and one scribe a driver it had; `settings` are their options."""
 
     async def write() -> None:
         store = await open_store(str(db), os.environ)
         try:
             for run, task, scribes in runs:
                 for n, scribe in enumerate(scribes):
-                    header = Header(Task(task), file="electrictown.yaml", program="1.0")
+                    header = Header(
+                        Task(task), file="electrictown.yaml", settings=settings or {}, program="1.0"
+                    )
                     journal = await (store.resume(run) if n else store.begin(run, header))
                     try:
                         await scribe(journal)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, ValidationError, convert
+from msgspec.structs import replace
 
 from electrictown.cli.ledger import Ledger, Open
+from electrictown.engine.caps import Cap, Caps
 from electrictown.events import HopTaken, Noted
 from electrictown.journal.journal import RunRow, Step, Store
 from electrictown.journal.records import Driver, Exchange, Header, Receipt, Reserved, WrittenFile
@@ -115,10 +117,11 @@ async def read_dossier(store: Store, name: str) -> Dossier:
     ended = [step for step in of("end") if step.epoch == row.drivers]
     report = ended[-1].read(Report) if ended else None
     receipts = [(_owner(step), step.read(Receipt)) for step in of("receipt")]
+    header = of("run")[0].read(Header) if of("run") else _headless(row)
     notes = [*(plan.notes if plan else ()), *(step.read(Noted).text for step in of("note"))]
     return Dossier(
         row=row,
-        header=of("run")[0].read(Header) if of("run") else _headless(row),
+        header=header,
         drivers=drivers,
         plan=plan,
         parts=_parts(plan, of, report),
@@ -126,7 +129,7 @@ async def read_dossier(store: Store, name: str) -> Dossier:
         costs={what: ledger.by(what) for what in ("role", "provider", "model")},
         total=ledger.total(),
         budget=Spending(
-            _cap(drivers, report),
+            _cap(drivers, header, report),
             ledger.charged_usd,
             ledger.charged_tokens,
             ledger.lost(rows),
@@ -157,16 +160,30 @@ class _Kinds:
         return self._kinds.get(kind, [])
 
 
-def _cap(drivers: Sequence[Drive], report: Report | None) -> str:
-    """The budget of whoever drove the run last."""
+def _cap(drivers: Sequence[Drive], header: Header, report: Report | None) -> str:
+    """The budget of whoever drove the run last, as far as it is written down."""
+    told = drivers[-1].driver.budget if drivers else ""
+    if told:
+        return told
+    try:
+        caps = convert(header.settings.get("caps") or {}, Caps)
+    except ValidationError:  # options of another version of et: what they mean is its secret
+        caps = Caps()
+    if report is not None and report.budget is not None:
+        caps = replace(caps, usd=report.budget.usd, tokens=report.budget.tokens)
+    named = [("", caps.run), *((f"{role} ", cap) for role, cap in caps.per_role.items())]
+    return ", ".join(
+        f"{name}{amount}"
+        for name, cap in [*named, ("each subtask ", caps.per_subtask)]
+        for amount in _amounts(cap)
+    )
+
+
+def _amounts(cap: Cap) -> list[str]:
     from electrictown.console.text import count, money
 
-    told = drivers[-1].driver.budget if drivers else ""
-    if told or report is None or report.budget is None:
-        return told
-    usd, tokens = report.budget.usd, report.budget.tokens
-    caps = [money(usd)] if usd is not None else []
-    return ", ".join([*caps, count(tokens, "token")] if tokens is not None else caps)
+    usd = [] if cap.usd is None else [money(cap.usd)]
+    return usd if cap.tokens is None else [*usd, count(cap.tokens, "token")]
 
 
 def _headless(row: RunRow) -> Header:
