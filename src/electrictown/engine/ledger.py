@@ -62,11 +62,15 @@ class Scope:
         self.refusal: BudgetExceeded | None = None
         self.warned = False
 
-    def lacks(self, amount: Amount) -> str:
-        """Which of its caps `amount` is above: "usd", "tokens", or "" for none."""
-        if self.nano is not None and amount.nano > self.nano:
+    def lacks(self, taken: Amount, wanted: Amount) -> str:
+        """For which of its caps `wanted` is too much beside `taken`: "usd", "tokens", or "" for none.
+
+        Who wants none of a thing is never in need of it.
+        """
+        if self.nano is not None and wanted.nano and taken.nano + wanted.nano > self.nano:
             return "usd"
-        return "tokens" if self.cap.tokens is not None and amount.tokens > self.cap.tokens else ""
+        tokens = self.cap.tokens
+        return "tokens" if tokens is not None and taken.tokens + wanted.tokens > tokens else ""
 
     def nearly(self, share: float) -> str:
         """Which of its caps is spent to `share` or more; "" for none."""
@@ -229,10 +233,10 @@ class Ledger:
         verdict = _Verdict.GOES
         for scope in claim.scopes:
             # What is spent only grows: what does not fit beside it never will.
-            if scope.refusal is not None or scope.lacks(scope.spent + claim.least):
+            if scope.refusal is not None or scope.lacks(scope.spent, claim.least):
                 return _Verdict.REFUSED
             others = ahead.get(scope, _NOTHING)
-            if scope.lacks(scope.spent + scope.reserved + others + claim.need):
+            if scope.lacks(scope.spent + scope.reserved + others, claim.need):
                 if scope.open or scope in ahead:
                     verdict = _Verdict.WAITS
                 elif verdict is _Verdict.GOES:
@@ -246,7 +250,7 @@ class Ledger:
         for scope in claim.scopes:
             if scope.refusal is not None:
                 return copy(scope.refusal)
-            if lack := scope.lacks(scope.spent + claim.least):
+            if lack := scope.lacks(scope.spent, claim.least):
                 return copy(self.close(scope, self._refuse(scope, lack, claim)))
         raise AssertionError("a claim that fits was refused")
 
@@ -265,7 +269,7 @@ class Ledger:
         while low < high:
             middle = (low + high + 1) // 2
             amount = claim.amount(middle)
-            if any(s.lacks(s.spent + s.reserved + amount) for s in claim.scopes):
+            if any(s.lacks(s.spent + s.reserved, amount) for s in claim.scopes):
                 high = middle - 1
             else:
                 low = middle

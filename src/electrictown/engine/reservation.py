@@ -27,13 +27,15 @@ __all__ = ["Books", "Reservation", "charged_before", "nano_up", "spent_before"]
 _NOTHING = Amount()
 _UNKNOWN = Usage()
 
+_NOISE = 0.001
+
 _WAITED = frozenset({408, 504, 524})
 """Statuses of a gateway that would not wait any longer: behind it the model may have gone on writing."""
 
 
 def nano_up(usd: float | None) -> int:
-    """US dollars in billionths, rounded up and one more: no bill of just as much is ever above it."""
-    return math.ceil(usd * NANO) + 1 if usd else 0
+    """US dollars in billionths, rounded up, but not for floats' noise: no bill of as much is above it."""
+    return math.ceil(usd * NANO - _NOISE) if usd else 0
 
 
 class Books(Struct, frozen=True):
