@@ -70,6 +70,11 @@ class Listener:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._connection is not None and not self._connection.closed
+
     def listen(self, channel: str, heard: Callable[[], None]) -> Callable[[], None]:
         """Have `heard` called when something is told on `channel`; what is returned ends that.
 
@@ -110,6 +115,8 @@ class Listener:
                 try:
                     return await work(self._connection)
                 except psycopg.Error as error:
+                    if self._connection.closed:
+                        self._connected.clear()  # the next one waits for the next connection
                     raise trouble(error, self._database) from None
         finally:
             self._asked -= 1
@@ -144,8 +151,8 @@ class Listener:
                     break  # it was well: the next one is tried for at once
 
     async def _attend(self, connection: Connection) -> None:
-        """Serve until the connection is lost, which is an exception."""
-        while True:
+        """Serve until the connection is lost."""
+        while not connection.closed:
             async with self._turn:
                 await self._tune(connection)
                 if not self._asked and await self._heard_out(connection):

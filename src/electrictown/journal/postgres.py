@@ -238,12 +238,15 @@ class _Seat:
         await tables.terminate(connection, self._pid, self._database.application(f"run {self._run}"))
         loop = asyncio.get_running_loop()
         until = loop.time() + _RELEASED
-        while not await tables.try_lock(connection, tables.lock_of(self._run)):
-            if loop.time() > until:
+        while True:
+            locked = await tables.try_lock(connection, tables.lock_of(self._run))
+            if await tables.epoch_of(connection, self._run, "") != self._epoch or (
+                not locked and loop.time() > until
+            ):
                 raise self._lost()
+            if locked:
+                return
             await asyncio.sleep(0.1)
-        if await tables.epoch_of(connection, self._run, "") != self._epoch:
-            raise self._lost()
 
     def _lost(self) -> LeaseLostError:
         return LeaseLostError(
