@@ -13,9 +13,13 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from electrictown.engine.budget import Purse
 from electrictown.engine.calls import JournalledCalls
+from electrictown.engine.caps import Caps, check_prices
 from electrictown.engine.chronicle import Chronicle
+from electrictown.engine.crew import members_of
 from electrictown.engine.relay import Station
+from electrictown.engine.reservation import spent_before
 from electrictown.engine.run import Run
 from electrictown.engine.team import RunOptions, Team
 from electrictown.engine.workshop import Workshop
@@ -24,16 +28,18 @@ from electrictown.events import Emit, ignore
 from electrictown.journal.journal import Journal
 from electrictown.journal.memory import MemoryJournal
 from electrictown.journal.records import Header
-from electrictown.llm.admission import MemoryAdmission
+from electrictown.llm.admission import Admission, MemoryAdmission
 from electrictown.llm.costs import CostTracker
+from electrictown.llm.prices import Prices
 from electrictown.llm.provider import Provider, make_provider
 from electrictown.llm.router import Router
+from electrictown.llm.slots import Slots
 from electrictown.roles.mayor import Mayor
 from electrictown.roles.polecat import Polecat
 from electrictown.roles.refinery import Refinery
 from electrictown.roles.role import Asker
 from electrictown.roles.witness import Witness
-from electrictown.wiring import Routes, settings_of
+from electrictown.wiring import Routes, budget_of, settings_of
 from electrictown.work import Report, Task
 
 if TYPE_CHECKING:
@@ -47,19 +53,23 @@ _MAYOR, _POLECAT, _WITNESS, _REFINERY = "mayor", "polecat", "witness", "refinery
 class Town:
     """The running parts of one configuration: providers, routes, admission. `open()` also closes them."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, slots: Slots | None = None) -> None:
         self.config = config
         self.providers: Mapping[str, Provider] = _Providers(config)
         routes = Routes(config)
         self.routes = routes.table()
         self.specialists = routes.specialists()
-        self.admission = MemoryAdmission()
+        self.prices = Prices()
+        self.admission = MemoryAdmission(slots=slots)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: Config) -> AsyncGenerator[Town]:
-        """A town that closes its connections and child processes on leaving."""
-        town = cls(config)
+    async def open(cls, config: Config, slots: Slots | None = None) -> AsyncGenerator[Town]:
+        """A town that closes its connections and child processes on leaving.
+
+        `slots` keeps the in-flight limits of hosts that others may ask too (None: this process alone).
+        """
+        town = cls(config, slots)
         try:
             yield town
         finally:
@@ -70,14 +80,21 @@ class Town:
         assert isinstance(self.providers, _Providers)  # noqa: S101  (made above)
         await self.providers.aclose()
 
-    def router(self, *, emit: Emit = ignore, tracker: CostTracker | None = None) -> Router:
+    def router(
+        self,
+        *,
+        emit: Emit = ignore,
+        tracker: CostTracker | None = None,
+        admission: Admission | None = None,
+    ) -> Router:
         """A router over this town's hosts; routers of one town share slots, breakers and measured speed."""
         return Router(
             self.providers,
             self.routes,
-            admission=self.admission,
+            admission=admission or self.admission,
             tracker=tracker or CostTracker(),
             emit=emit,
+            prices=self.prices,
         )
 
     async def run(
@@ -93,9 +110,11 @@ class Town:
         What `journal` knows is neither done nor paid for again; without one nothing outlives the process.
 
         Raises:
-            ConfigError: when a role that the run needs has no model.
+            ConfigError: when a role that the run needs has no model, or a budget cannot be kept.
             CancelledError: when the run is interrupted; its report was emitted before.
         """
+        options = options or RunOptions()
+        await self.check_prices(options)
         return await self.prepare(task, options, emit=emit, journal=journal).execute()
 
     def prepare(
@@ -114,9 +133,31 @@ class Town:
         options = options or RunOptions()
         journal = journal or MemoryJournal(new_run_id())
         chronicle = Chronicle(emit, journal)
-        router = self.router(emit=chronicle)
+        tracker = CostTracker()
+        tracker.records.extend(spent_before(journal))
+        purse = Purse(self.admission, journal, self.prices, self.caps(options), chronicle)
+        router = self.router(emit=chronicle, tracker=tracker, admission=purse)
         team = self.team(router, options, JournalledCalls(router, journal))
-        return Run(task, Workshop(team, router, options, journal, chronicle), chronicle, _Ajar())
+        return Run(task, Workshop(team, router, options, journal, chronicle), chronicle, purse)
+
+    def caps(self, options: RunOptions) -> Caps:
+        """The budget of a run: its own, or the configuration's."""
+        return budget_of(self.config) if options.caps is None else options.caps
+
+    async def check_prices(self, options: RunOptions) -> None:
+        """See to it that a budget in dollars can be kept by whoever the run may ask.
+
+        Raises:
+            ConfigError: when the price of a model is unknown, with all of them by name.
+        """
+        workers = [self.routes.for_role(_POLECAT)]
+        roles = [options.supervisor] if workers[0].pool else []
+        workers += self.specialists.values() if options.specialists else ()
+        roles += [_WITNESS] if options.witness and self._has(_WITNESS) else []
+        roles += [_REFINERY] if options.refinery and self._has(_REFINERY) else []
+        asked = {role: self.routes.for_role(role).chain for role in roles}
+        asked[_POLECAT] = tuple(t for w in workers for t in (*members_of(w), *w.fallbacks))
+        await check_prices(asked, self.caps(options), self.prices)
 
     def header(self, task: Task, options: RunOptions, program: str = "") -> Header:
         """All that is needed to take a run of `task` up again, without a secret.
@@ -193,10 +234,6 @@ class Town:
 def new_run_id() -> str:
     """A name for a run that sorts by time: 20261122-184207-3fa2."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-
-
-class _Ajar:
-    def close(self, error: object) -> None: ...
 
 
 class _Providers(Mapping[str, Provider]):

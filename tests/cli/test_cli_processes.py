@@ -9,15 +9,18 @@ import pty
 import re
 import select
 import signal
+import sqlite3
 import struct
 import subprocess
 import termios
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from cli_kit import ET, Said, Shell, alive, children, finished, until
 
+from electrictown.journal.stores import journal_file
 from electrictown.work import Report
 from fakes.fake_server import FakeServer, Reply, Seen
 from fakes.town_kit import FakeTown, serving, yaml_of
@@ -30,10 +33,34 @@ def half_done(seen: Seen) -> str | Reply:
     return SLOW if "## Your subtask\n\nwrite the printer" in seen.prompt else "def parse(): ..."
 
 
+def committed(shell: Shell) -> list[str]:
+    """The keys of the steps that the journal holds."""
+    return rows(shell, "SELECT key FROM steps")
+
+
+def fed(shell: Shell) -> list[str]:
+    """The events that the journal holds."""
+    return rows(shell, "SELECT event FROM events")
+
+
+def rows(shell: Shell, query: str) -> list[str]:
+    file = journal_file(os.environ)
+    if not file.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        try:
+            return [str(row[0]) for row in connection.execute(query)]
+        except sqlite3.OperationalError:  # it has no tables yet
+            return []
+
+
 def stopped(shell: Shell, server: FakeServer, town: FakeTown, sent: int, *more: str) -> Said:
     process = shell.start("run", *more, "build it")
-    until(lambda: town.asked["work"] == 2 and server.in_flight["/h1"] + server.in_flight["/h0"] == 1)
+    until(lambda: town.asked["work"] == 2 and "t01.result" in committed(shell))
     process.send_signal(sent)
+    if sent == signal.SIGINT:  # the first one lets end what is under way, the second cuts it
+        until(lambda: any("stopping" in line for line in fed(shell)))
+        process.send_signal(sent)
     said = finished(process)
     until(lambda: not server.connections)
     return said
@@ -48,7 +75,8 @@ def test_a_signal_ends_the_run_with_130_its_report_and_no_trace(shell: Shell, se
     assert said.code == 130
     assert said.out == ""
     assert "t01 done" in said.err
-    assert re.fullmatch(r"error: interrupted in [\d.]+s, 4 requests, .*", said.err.splitlines()[-1])
+    assert re.fullmatch(r"error: interrupted in [\d.]+s, 4 requests, .*", said.err.splitlines()[-2])
+    assert re.fullmatch(r"to go on: et resume \d{8}-\d{6}-\w{4}", said.err.splitlines()[-1])
     assert "Traceback" not in said.err
 
 
@@ -81,6 +109,8 @@ def test_ctrl_c_on_a_terminal_reaches_the_whole_group_and_leaves_nobody_behind(s
         with Terminal(shell, "run", "build it") as terminal:
             until(lambda: (terminal.read(), town.asked["work"] == 2)[1])
             started = children(terminal.process.pid)
+            terminal.type("\x03")
+            until(lambda: (terminal.read(), any("stopping" in line for line in fed(shell)))[1])
             terminal.type("\x03")
             said = terminal.finish()
     assert said.code == 130

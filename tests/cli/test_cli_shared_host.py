@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from cli_kit import Shell, finished
 
 from fakes.fake_server import Reply
 from fakes.town_kit import FakeTown, serving, yaml_of
 
 
-@pytest.mark.xfail(reason="the town keeps its slots in memory until it is given MachineSlots", strict=True)
 def test_two_runs_share_a_hosts_limit_however_each_names_it(shell: Shell) -> None:
     plan = "\n".join(f"{n}. write part {n}" for n in range(1, 7))
     town = FakeTown(plan=plan, work=Reply(text="def part(): ...", latency=0.1))

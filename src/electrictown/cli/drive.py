@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from electrictown.engine.run import Run
     from electrictown.events import Event
     from electrictown.journal.journal import Journal, Store
+    from electrictown.llm.machine_slots import MachineSlots
     from electrictown.work import Report
 
-__all__ = ["Driver", "Output", "drive", "opened"]
+__all__ = ["Driver", "Output", "drive", "opened", "shared_slots"]
 
 _INTERRUPTED = 130
 
@@ -145,6 +146,14 @@ async def opened(db: str, environ: Mapping[str, str]) -> AsyncGenerator[Store]:
         yield store
     finally:
         await store.aclose()
+
+
+def shared_slots(environ: Mapping[str, str]) -> MachineSlots:
+    """The in-flight limits that all runs of this person on this machine keep together."""
+    from electrictown.journal.stores import state_folder
+    from electrictown.llm.machine_slots import MachineSlots
+
+    return MachineSlots(state_folder(environ) / "slots")
 
 
 def _print_json(report: Report) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 from msgspec.structs import replace
 
-from electrictown.cli.drive import Driver, Output, drive, opened
+from electrictown.cli.drive import Driver, Output, drive, opened, shared_slots
 from electrictown.cli.journals import db_option, run_argument, store_url
 from electrictown.cli.setup import environment
 from electrictown.errors import UsageError
@@ -29,6 +29,7 @@ class _Given(TypedDict):
     db: str | None
     env_file: str | None
     anyway: bool
+    budget: str | None
     as_json: bool
     as_jsonl: bool
     quiet: bool
@@ -38,6 +39,9 @@ class _Given(TypedDict):
 @run_argument
 @db_option
 @click.option("--env-file", metavar="FILE", help="KEY=VALUE lines to add to the environment.")
+@click.option(
+    "--budget", metavar="AMOUNT", help="Another budget for the whole run: 2.50, 500000t, mayor=1, none."
+)
 @click.option("--anyway", is_flag=True, help="Go on with a run that was cancelled.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="Print every event as a JSON line.")
@@ -47,12 +51,12 @@ def command(**given: Unpack[_Given]) -> int:
 
     RUN is a run's id, the beginning of one, or "last". What was finished is
     neither done nor paid for again; what failed is tried once more. The run
-    keeps the configuration and the options it was begun with; keys are read
-    from the environment, or from its file.
+    keeps the configuration, the options and the budget it was begun with; what
+    it has spent counts. Keys are read from the environment, or from its file.
 
     \b
       et resume last
-      et resume 20261122-18
+      et resume 20261122-18 --budget 5
 
     A run that is done is not run again: its result is printed.
     """
@@ -63,6 +67,7 @@ def command(**given: Unpack[_Given]) -> int:
 
 async def _resume(given: _Given, driver: Driver) -> None:
     from electrictown.config.snapshot import restore
+    from electrictown.engine.caps import caps_of
     from electrictown.engine.team import RunOptions
     from electrictown.journal.records import Header
     from electrictown.town import Town
@@ -82,7 +87,11 @@ async def _resume(given: _Given, driver: Driver) -> None:
                 raise UsageError(f"the run {row.run} was never begun", "start it anew with et run")
             config = restore(header.config, header.file, environ)
             options = replace(RunOptions.of(header.settings), plan=journal.recorded("plan", Plan))
-            async with Town.open(config) as town:
+            async with Town.open(config, shared_slots(environ)) as town:
+                if given["budget"]:
+                    caps = caps_of(given["budget"], town.caps(options), config.roles)
+                    options = replace(options, caps=caps)
+                await town.check_prices(options)
                 run = town.prepare(header.task, options, emit=driver.emit, journal=journal)
                 await driver.execute(run, journal)
         finally:

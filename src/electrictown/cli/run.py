@@ -6,18 +6,22 @@ import math
 import os
 import re
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
+from msgspec.structs import replace
 
-from electrictown.cli.drive import Driver, Output, drive, opened
+from electrictown.cli.drive import Driver, Output, drive, opened, shared_slots
 from electrictown.cli.setup import GoFlags, Headed, config_option, environment, settle
 from electrictown.cli.version import version
 from electrictown.errors import UsageError
 
 if TYPE_CHECKING:
+    from electrictown.config import Config
+    from electrictown.engine.caps import Caps
     from electrictown.engine.team import RunOptions
     from electrictown.work import Plan, Task
 
@@ -87,6 +91,7 @@ class _Given(TypedDict):
     as_jsonl: bool
     quiet: bool
     env_file: str | None
+    budget: str | None
 
 
 class _Planning(Headed):
@@ -117,6 +122,12 @@ class _Output(Headed):
     default="45m",
     show_default=True,
     help="For the whole run: 90s, 30m, 2h.",
+)
+@click.option(
+    "--budget",
+    metavar="AMOUNT",
+    help="The most to spend: 2.50 (US dollars), 500000t (tokens), mayor=1 (a role's), none.  "
+    "[default: the configuration's; $1 without one]",
 )
 @click.option(
     "--max-subtasks",
@@ -201,7 +212,7 @@ def command(**given: Unpack[_Given]) -> int:
 
     \b
     Exit codes: 0 done, 1 work failed, 2 usage or configuration, 4 a key was
-    refused, 75 try again later, 130 interrupted.
+    refused, 5 the budget is spent, 75 try again later, 130 interrupted.
     """
     from electrictown.engine.team import RunOptions
 
@@ -232,12 +243,29 @@ async def _begin(task: Task, options: RunOptions, given: _Given, driver: Driver)
 
     environ = environment(given["env_file"])
     config = await settle(given["config"], environ, quiet=given["quiet"])
-    async with opened("", environ) as store, Town.open(config) as town:
-        header = town.header(task, options, version())
+    options = replace(options, caps=_caps(given["budget"], config, quiet=given["quiet"]))
+    async with opened("", environ) as store, Town.open(config, shared_slots(environ)) as town:
         town.team(town.router(), options)  # what cannot be run is no run
+        await town.check_prices(options)
+        header = town.header(task, options, version())
         journal = await store.begin(new_run_id(), header)
         run = town.prepare(task, options, emit=driver.emit, journal=journal)
         await driver.execute(run, journal)
+
+
+def _caps(text: str | None, config: Config, *, quiet: bool) -> Caps:
+    """The budget: what the command line says over what the configuration does; without both, a dollar."""
+    from electrictown.discovery import FOUND_HERE
+    from electrictown.engine.caps import UNASKED, caps_of
+    from electrictown.wiring import budget_of
+
+    if text is None and config.path == FOUND_HERE:
+        if not quiet:
+            with suppress(OSError):
+                print(f"budget: ${UNASKED.usd:g}; --budget says otherwise", file=sys.stderr)
+        return UNASKED
+    caps = budget_of(config)
+    return caps if text is None else caps_of(text, caps, config.roles)
 
 
 def _task(words: tuple[str, ...], plan: Plan | None) -> Task:

@@ -38,7 +38,7 @@ from electrictown.llm.messages import Chunk
 from electrictown.roles.plans import single, validate_plan
 from electrictown.roles.refinery import Refinery, polished
 from electrictown.roles.role import text_of
-from electrictown.work import Done, Failure, Outcome, Plan, Planned, Report, Result, Task
+from electrictown.work import Budget, Done, Failure, Outcome, Plan, Planned, Report, Result, Task
 from electrictown.workspace.folder import Folder
 
 __all__ = ["INTERRUPTED", "Gate", "Run"]
@@ -47,7 +47,12 @@ INTERRUPTED = 130
 
 
 class Gate(Protocol):
-    """What every request of a run passes."""
+    """What every request of a run passes, and where its cost is counted."""
+
+    @property
+    def budget(self) -> Budget | None:
+        """What of the budget is gone; None for a run without one."""
+        ...
 
     def close(self, error: HaltError) -> None:
         """Let nobody pass any more, and tell them `error`."""
@@ -299,6 +304,7 @@ class Run:
             hops=seen.hops,
             notes=seen.notes,
             planned=self._planned,
+            budget=self._gate.budget,
             error=self._error or worst(results),
             seconds=seconds,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import Struct, convert, field, to_builtins
 from msgspec.structs import replace
 
+from electrictown.engine.caps import Caps
 from electrictown.engine.relay import Station
 from electrictown.llm.messages import Json
 from electrictown.roles.mayor import Mayor
@@ -25,7 +26,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     `specialists` all work goes to the polecats. `threshold` is the witness's lowest passing score, 1 to
     10, `retries` is how often a worker is asked again when its text does not pass the witness, `timeout`
     the whole run's seconds (None: no limit). Files go to `output_dir` (None: there are none). `plan` was
-    made before and is not paid for again; with `dry_run` nothing but the plan is made.
+    made before and is not paid for again; with `dry_run` nothing but the plan is made. `caps` are the
+    budget (None: the configuration's).
     """
 
     supervisor: str = "mayor"
@@ -41,6 +43,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     output_dir: Path | None = None
     plan: Plan | None = None
     dry_run: bool = False
+    caps: Caps | None = None
 
     def settings(self) -> dict[str, Json]:
         """The options as the journal keeps them; the plan has a step of its own."""
