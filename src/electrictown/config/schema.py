@@ -51,7 +51,8 @@ _Temperature = Annotated[float, Field(ge=0, le=2)]
 
 
 class _Part(BaseModel):
-    # Models are built once, as parts of Config's: nobody validates a part alone.
+    # Models are built once, as parts of Config's: nobody validates a part alone. So a default is made by
+    # `model_construct`: the constructor would validate it, and build the part's own validator for that.
     model_config = ConfigDict(
         extra="forbid", frozen=True, defer_build=True, arbitrary_types_allowed=True, hide_input_in_errors=True
     )
@@ -103,7 +104,9 @@ class ProviderConfig(_Part):
         default=None,
         description="How many calls this host takes at once, over all its models. Left out: one a pool slot.",
     )
-    timeouts: TimeoutsConfig = Field(default_factory=TimeoutsConfig, description="Limits of one request.")
+    timeouts: TimeoutsConfig = Field(
+        default_factory=TimeoutsConfig.model_construct, description="Limits of one request."
+    )
     allow_incomplete: bool = Field(
         default=False,
         description="Accept a stream that ends without its protocol's end, for servers that never send one.",
@@ -237,7 +240,8 @@ class BudgetConfig(CapConfig):
         description="Caps by role (`mayor: 1.0`); specialists spend as `polecat`.",
     )
     per_subtask: _Cap = Field(
-        default_factory=CapConfig, description="The cap of every single subtask, its reviews included."
+        default_factory=CapConfig.model_construct,
+        description="The cap of every single subtask, its reviews included.",
     )
 
 
@@ -260,15 +264,16 @@ class Config(_Part):
         default_factory=dict[str, SpecialistConfig], description="Workers for one kind of subtask."
     )
     defaults: DefaultsConfig = Field(
-        default_factory=DefaultsConfig, description="What holds where a role says nothing."
+        default_factory=DefaultsConfig.model_construct, description="What holds where a role says nothing."
     )
     cluster: ClusterConfig = Field(
-        default_factory=ClusterConfig, description="Several machines for one run; see docs/cluster.md."
+        default_factory=ClusterConfig.model_construct,
+        description="Several machines for one run; see docs/cluster.md.",
     )
     budget: Annotated[
         BudgetConfig, BeforeValidator(_dollars, json_schema_input_type=float | BudgetConfig)
     ] = Field(
-        default_factory=BudgetConfig,
+        default_factory=BudgetConfig.model_construct,
         description="The most that one run may spend; `--budget` says otherwise for one run. See "
         "[budget.md](budget.md).",
     )
