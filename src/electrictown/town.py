@@ -13,13 +13,13 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from electrictown.engine.budget import Purse
+from electrictown.budget.caps import Caps, check_prices
+from electrictown.budget.purse import Purse
+from electrictown.budget.reservation import spent_before
 from electrictown.engine.calls import JournalledCalls
-from electrictown.engine.caps import Caps, check_prices
 from electrictown.engine.chronicle import Chronicle
 from electrictown.engine.crew import members_of
 from electrictown.engine.relay import Station
-from electrictown.engine.reservation import spent_before
 from electrictown.engine.run import Run
 from electrictown.engine.team import RunOptions, Team
 from electrictown.engine.workshop import Workshop

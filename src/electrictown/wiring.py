@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from electrictown.engine.caps import Cap, Caps
+from electrictown.budget.caps import Cap, Caps
 from electrictown.llm.hosts import identity
 from electrictown.llm.provider import ProviderSettings, Timeouts
 from electrictown.llm.routes import Price, Route, RouteTable, Target

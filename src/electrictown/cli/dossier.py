@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias, TypeVar
 from msgspec import Struct, ValidationError, convert
 from msgspec.structs import replace
 
+from electrictown.budget.caps import Cap, Caps
 from electrictown.cli.ledger import Ledger, Open
-from electrictown.engine.caps import Cap, Caps
 from electrictown.events import HopTaken, Noted
 from electrictown.journal.journal import RunRow, Step, Store
 from electrictown.journal.records import Driver, Exchange, Header, Receipt, Reserved, WrittenFile

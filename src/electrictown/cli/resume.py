@@ -66,8 +66,8 @@ def command(**given: Unpack[_Given]) -> int:
 
 
 async def _resume(given: _Given, driver: Driver) -> None:
+    from electrictown.budget.caps import caps_of
     from electrictown.config.snapshot import restore
-    from electrictown.engine.caps import caps_of
     from electrictown.engine.team import RunOptions
     from electrictown.journal.records import Header
     from electrictown.town import Town

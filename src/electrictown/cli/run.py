@@ -20,8 +20,8 @@ from electrictown.cli.version import version
 from electrictown.errors import UsageError
 
 if TYPE_CHECKING:
+    from electrictown.budget.caps import Caps
     from electrictown.config import Config
-    from electrictown.engine.caps import Caps
     from electrictown.engine.team import RunOptions
     from electrictown.work import Plan, Task
 
@@ -255,8 +255,8 @@ async def _begin(task: Task, options: RunOptions, given: _Given, driver: Driver)
 
 def _caps(text: str | None, config: Config, *, quiet: bool) -> Caps:
     """The budget: what the command line says over what the configuration does; without both, a dollar."""
+    from electrictown.budget.caps import UNASKED, caps_of
     from electrictown.discovery import FOUND_HERE
-    from electrictown.engine.caps import UNASKED, caps_of
     from electrictown.wiring import budget_of
 
     if text is None and config.path == FOUND_HERE:

@@ -20,7 +20,7 @@ from electrictown.engine.foresight import foresee
 from electrictown.engine.relay import stream_text
 from electrictown.engine.remote import Dispatch, RemoteWorker
 from electrictown.engine.schedule import schedule
-from electrictown.engine.verdict import exit_code, side_by_side, worst
+from electrictown.engine.verdict import exit_code, outcome, side_by_side, worst
 from electrictown.engine.worker import TextWorker
 from electrictown.engine.workshop import Workshop
 from electrictown.errors import (
@@ -30,7 +30,6 @@ from electrictown.errors import (
     HaltError,
     JournalError,
     PlanError,
-    StoppedError,
 )
 from electrictown.events import Noted, PhaseEnded, PhaseStarted, PlanMade, RunEnded, RunStarted
 from electrictown.journal.records import Receipt
@@ -38,7 +37,7 @@ from electrictown.llm.messages import Chunk
 from electrictown.roles.plans import single, validate_plan
 from electrictown.roles.refinery import Refinery, polished
 from electrictown.roles.role import text_of
-from electrictown.work import Budget, Done, Failure, Outcome, Plan, Planned, Report, Result, Task
+from electrictown.work import Budget, Done, Failure, Plan, Planned, Report, Result, Task
 from electrictown.workspace.folder import Folder
 
 __all__ = ["INTERRUPTED", "Gate", "Run"]
@@ -107,7 +106,7 @@ class Run:
         """
         started = time.monotonic()
         self._emit(RunStarted(run=self._journal.run, task=self._task.text))
-        outcome: Outcome | None = None
+        interrupted = False
         limit = asyncio.timeout(self._options.timeout)
         try:
             async with limit:
@@ -122,13 +121,14 @@ class Run:
         except ElectrictownError as error:
             self._error = Failure.of(error)
         except asyncio.CancelledError:
-            outcome = "interrupted"
+            interrupted = True
             raise
         except Exception as bug:
             self._error = Failure(type(bug).__name__, f"a fault of the program itself: {bug}")
             raise
         finally:
-            report = self.report = await self._closed(self._report(outcome, time.monotonic() - started))
+            report = self._report(time.monotonic() - started, interrupted=interrupted)
+            report = self.report = await self._closed(report)
             self._emit(RunEnded(report=report))
         return report
 
@@ -276,22 +276,20 @@ class Run:
     def _note(self, text: str, level: str = "info") -> None:
         self._emit(Noted(text=text, level=level))
 
-    def _report(self, outcome: Outcome | None, seconds: float) -> Report:
+    def _report(self, seconds: float, *, interrupted: bool) -> Report:
         plan, seen = self._plan, self._chronicle
         order = [s.id for s in plan.subtasks] if plan is not None else []
         results = tuple(self._results[name] for name in order if name in self._results)
-        if self._error is not None and self._error.type == StoppedError.__name__:
-            outcome = "interrupted"
-        if outcome == "interrupted":
-            code = INTERRUPTED
+        if interrupted:
+            code, ended = INTERRUPTED, outcome(INTERRUPTED)
         else:
             code = exit_code(self._error, results)
-            outcome = "failed" if code else "dry-run" if self._options.dry_run else "done"
+            ended = "dry-run" if not code and self._options.dry_run else outcome(code)
         costs = self._router.tracker.summary()
         return Report(
             run=self._journal.run,
             task=self._task.text,
-            outcome=outcome,
+            outcome=ended,
             exit_code=code,
             text=self._text,
             plan=plan,
@@ -305,6 +303,6 @@ class Run:
             notes=seen.notes,
             planned=self._planned,
             budget=self._gate.budget,
-            error=self._error or worst(results),
+            error=worst(results, self._error),
             seconds=seconds,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct, convert, field, to_builtins
 from msgspec.structs import replace
 
-from electrictown.engine.caps import Caps
+from electrictown.budget.caps import Caps
 from electrictown.engine.relay import Station
 from electrictown.llm.messages import Json
 from electrictown.roles.mayor import Mayor

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from electrictown.engine.caps import Cap, Caps
+from electrictown.budget.caps import Cap, Caps
 from electrictown.errors import BudgetExceeded, ConnectError, IdleTimeout, ProviderError, ServerError
 from electrictown.journal.records import Reserved, Settled
 from electrictown.llm.admission import Asking

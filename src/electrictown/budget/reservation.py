@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from electrictown.engine.exchanges import exchange_of
-from electrictown.engine.ledger import NANO, Amount, Ledger, Scope
+from electrictown.budget.exchanges import exchange_of
+from electrictown.budget.ledger import NANO, Amount, Ledger, Scope
 from electrictown.errors import AuthError, JournalError, ProviderError
 from electrictown.journal.journal import Journal
 from electrictown.journal.records import Reserved, Settled

@@ -13,9 +13,9 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from copy import copy
 
-from electrictown.engine.caps import Caps, unpriced
-from electrictown.engine.ledger import Amount, Claim, Ledger, Scope
-from electrictown.engine.reservation import Books, Reservation, charged_before, nano_up
+from electrictown.budget.caps import Caps, unpriced
+from electrictown.budget.ledger import Amount, Claim, Ledger, Scope
+from electrictown.budget.reservation import Books, Reservation, charged_before, nano_up
 from electrictown.errors import BudgetExceeded, HaltError
 from electrictown.events import Emit, Noted, ignore
 from electrictown.journal.journal import Journal

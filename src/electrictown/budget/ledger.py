@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
-from electrictown.engine.caps import Cap, Caps
+from electrictown.budget.caps import Cap, Caps
 from electrictown.errors import BudgetExceeded, HaltError
 
 __all__ = ["NANO", "Amount", "Claim", "Ledger", "Scope"]

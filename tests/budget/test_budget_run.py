@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from electrictown.budget.caps import Caps
 from electrictown.config import parse_config
-from electrictown.engine.caps import Caps
 from electrictown.engine.team import RunOptions
 from electrictown.town import Town
 from electrictown.work import Done, Task

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from budget_kit import CHEAP, DEAR, FREE, UNKNOWN, Lane, Till, capped, instantly, question
 
-from electrictown.engine.caps import UNASKED, Cap, Caps, caps_of, check_prices
-from electrictown.engine.reservation import spent_before
+from electrictown.budget.caps import UNASKED, Cap, Caps, caps_of, check_prices
+from electrictown.budget.reservation import spent_before
 from electrictown.errors import (
     AuthError,
     BadRequestError,

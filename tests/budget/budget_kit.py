@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from electrictown.engine.budget import Purse
-from electrictown.engine.caps import Caps
+from electrictown.budget.caps import Caps
+from electrictown.budget.purse import Purse
 from electrictown.events import Event, Noted
 from electrictown.journal.driving import DrivenJournal, Put
 from electrictown.journal.journal import Line, Step

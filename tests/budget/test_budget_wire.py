@@ -9,7 +9,7 @@ import pytest
 from budget_kit import Till, target
 from msgspec.structs import replace
 
-from electrictown.engine.caps import Caps
+from electrictown.budget.caps import Caps
 from electrictown.errors import BadRequestError, BudgetExceeded, ElectrictownError, ProviderError
 from electrictown.llm.messages import ChatRequest, user
 from electrictown.llm.provider import ProviderSettings, make_provider
