@@ -19,11 +19,15 @@ _KEPT = frozenset({PlanMade, HopTaken, Noted, FileWritten, FileRefused})
 
 
 class Chronicle:
-    """Keeps hops, notes and files of one run. It is an `Emit` itself."""
+    """Keeps hops, notes and files of one run. It is an `Emit` itself.
 
-    def __init__(self, emit: Emit = ignore, journal: Journal | None = None) -> None:
+    `scope` is the subtask whose worker keeps it, "" for the driver of the run.
+    """
+
+    def __init__(self, emit: Emit = ignore, journal: Journal | None = None, scope: str = "") -> None:
         self._emit = emit
         self._journal = journal
+        self._scope = f"{scope}." if scope else ""
         self._decisions = 0
         self._hops: list[Hop] = []
         self._notes: dict[str, None] = {}
@@ -47,7 +51,7 @@ class Chronicle:
         self._decisions += 1
         kind = "hop" if isinstance(event, HopTaken) else "note"
         with suppress(JournalError):  # a journal that is broken says so to whoever waits for a commit
-            journal.note(f"{kind}.e{journal.epoch}.{self._decisions}", event, kind=kind)
+            journal.note(f"{self._scope}{kind}.e{journal.epoch}.{self._decisions}", event, kind=kind)
 
     def _keep(self, event: Event) -> None:
         match event:

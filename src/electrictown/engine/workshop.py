@@ -28,18 +28,25 @@ class Workshop(Struct, frozen=True):
     journal: Journal
     emit: Emit
 
-    def worker(self, plan: Plan, brief: str, delivery: Delivery | None) -> TextWorker:
-        """Who works the subtasks of `plan` here; `delivery` puts files where they belong (None: there are
-        none).
-        """
+    def crew(self) -> Crew:
+        """All places of work there are, for every worker of the run in this process."""
         team, admission = self.team, self.router.admission
-        crew = Crew(
+        return Crew(
             [s.route for s in (team.worker, *team.specialists.values())],
             speed=lambda target: _promise(admission, target),
             cooling=admission.delay,
             emit=self.emit,
         )
+
+    def worker(
+        self, plan: Plan, brief: str, delivery: Delivery | None, crew: Crew | None = None
+    ) -> TextWorker:
+        """Who works the subtasks of `plan` here; `delivery` puts files where they belong (None: there are
+        none).
+        """
+        team = self.team
         stream_as = "" if team.worker.route.pool else "work"
+        crew = crew or self.crew()
         relay = Relay(team.worker, team.specialists, crew, self.emit, stream_as, journal=self.journal)
         guard = Guard(team.witness if self.options.witness else None, self.options.retries)
         return TextWorker(plan, brief, relay, guard, delivery, self.journal, self.emit)

@@ -22,7 +22,7 @@ from electrictown.workspace.files import Refused
 from electrictown.workspace.paths import RefusalError, parts_of
 from electrictown.workspace.placing import entered, placed, sweep, temporary_file
 
-__all__ = ["Folder", "Refused", "Written", "digest_of"]
+__all__ = ["Elsewhere", "Folder", "Refused", "Written", "digest_of"]
 
 
 _T = TypeVar("_T")
@@ -163,6 +163,21 @@ class Folder:
             yield folder
         finally:
             os.close(folder)
+
+
+class Elsewhere:
+    """A folder on another machine: judges names and texts as a `Folder` does, and writes nothing."""
+
+    async def write(
+        self, file: File, subtask: str = "", *, replacing: Collection[str] = ()
+    ) -> Written | Refused:
+        """What would become of `file`, as far as its path and its text can tell."""
+        del replacing
+        try:
+            path, data = "/".join(parts_of(file.path)), _data(file.text)
+        except RefusalError as refusal:
+            return Refused(file.path, str(refusal), subtask)
+        return Written(path, subtask, len(data))
 
 
 async def _to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
