@@ -124,11 +124,15 @@ def test_a_run_that_was_taken_up_again_shows_both_drivers_and_no_old_failure(she
         ({"per_subtask": {"usd": 0.25, "tokens": 9}}, "each subtask $0.2500, each subtask 9 tokens: $0 and"),
         ({}, "none: $0.5000 spent"),
         (None, "none: $0.5000 spent"),
-        ({"usd": "as of another version"}, "none: $0.5000 spent"),
     ],
 )
 def test_the_budget_is_told_with_what_counts_against_it(shell: Shell, caps: object, told: str) -> None:
-    write_runs(journal_of(shell.home), [("r1", "t", [crashed])], {"caps": caps, "retries": 3})
+    async def driven_with_a_budget(journal: Journal) -> None:
+        if caps is not None:
+            await journal.record(f"budget.e{journal.epoch}", caps, kind="budget")
+        await crashed(journal)
+
+    write_runs(journal_of(shell.home), [("r1", "t", [driven_with_a_budget])], {"retries": 3})
     said = shell.et("show", "r1")
     assert f"budget   {told}" in said.out
     assert "1 request left unsettled by a crash, at the most $0.2500" in said.out

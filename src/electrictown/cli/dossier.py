@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
-from msgspec import Struct, ValidationError, convert
-from msgspec.structs import replace
+from msgspec import Struct
 
 from electrictown.budget.caps import Cap, Caps
 from electrictown.cli.ledger import Ledger, Open
@@ -23,7 +22,7 @@ State: TypeAlias = Literal["done", "not accepted", "failed", "begun", "not begun
 
 
 _KINDS = (
-    *("run", "driver", "plan", "attempt", "review", "receipt", "result"),
+    *("run", "driver", "budget", "plan", "attempt", "review", "receipt", "result"),
     *("reserve", "settle", "hop", "note", "end"),
 )
 """What a dossier is made of: the replies of single calls, the bulk of a journal, are not read."""
@@ -129,7 +128,7 @@ async def read_dossier(store: Store, name: str) -> Dossier:
         costs={what: ledger.by(what) for what in ("role", "provider", "model")},
         total=ledger.total(),
         budget=Spending(
-            _cap(drivers, header, report),
+            _cap(of("budget")),
             ledger.charged_usd,
             ledger.charged_tokens,
             ledger.lost(rows),
@@ -160,17 +159,9 @@ class _Kinds:
         return self._kinds.get(kind, [])
 
 
-def _cap(drivers: Sequence[Drive], header: Header, report: Report | None) -> str:
-    """The budget of whoever drove the run last, as far as it is written down."""
-    told = drivers[-1].driver.budget if drivers else ""
-    if told:
-        return told
-    try:
-        caps = convert(header.settings.get("caps") or {}, Caps)
-    except ValidationError:  # options of another version of et: what they mean is its secret
-        caps = Caps()
-    if report is not None and report.budget is not None:
-        caps = replace(caps, usd=report.budget.usd, tokens=report.budget.tokens)
+def _cap(given: Sequence[Step]) -> str:
+    """The budget of whoever drove the run last."""
+    caps = given[-1].read(Caps) if given else Caps()
     named = [("", caps.run), *((f"{role} ", cap) for role, cap in caps.per_role.items())]
     return ", ".join(
         f"{name}{amount}"

@@ -16,7 +16,9 @@ from electrictown.cli.setup import environment
 from electrictown.errors import UsageError
 
 if TYPE_CHECKING:
-    from electrictown.journal.journal import RunRow, Store
+    from electrictown.budget.caps import Caps
+    from electrictown.config import Config
+    from electrictown.journal.journal import Journal, RunRow, Store
     from electrictown.work import Report
 
 __all__ = ["command"]
@@ -66,7 +68,6 @@ def command(**given: Unpack[_Given]) -> int:
 
 
 async def _resume(given: _Given, driver: Driver) -> None:
-    from electrictown.budget.caps import caps_of
     from electrictown.config.snapshot import restore
     from electrictown.engine.team import RunOptions
     from electrictown.journal.records import Header
@@ -88,14 +89,21 @@ async def _resume(given: _Given, driver: Driver) -> None:
             config = restore(header.config, header.file, environ)
             options = replace(RunOptions.of(header.settings), plan=journal.recorded("plan", Plan))
             async with Town.open(config, shared_slots(environ)) as town:
-                if given["budget"]:
-                    caps = caps_of(given["budget"], town.caps(options), config.roles)
-                    options = replace(options, caps=caps)
+                options = replace(options, caps=_caps(given["budget"], journal, town.caps(options), config))
                 await town.check_prices(options)
                 run = town.prepare(header.task, options, emit=driver.emit, journal=journal)
                 await driver.execute(run, journal)
         finally:
             await journal.aclose()
+
+
+def _caps(text: str | None, journal: Journal, begun: Caps, config: Config) -> Caps:
+    """What the run may spend now: what `text` says over what its last driver was given."""
+    from electrictown.budget.caps import Caps, caps_of
+
+    given = journal.steps(("budget",))
+    caps = given[-1].read(Caps) if given else begun
+    return caps if text is None else caps_of(text, caps, config.roles)
 
 
 async def _is_over(store: Store, row: RunRow, driver: Driver, given: _Given) -> bool:

@@ -3,6 +3,7 @@
     kind      key                      value
     run       run                      Header       the task and all that is needed to take it up again
     driver    driver.E                 Driver       who drives the run, once an epoch E
+    budget    budget.eE                budget.caps.Caps, the most that the run may spend
     plan      plan                     work.Plan
     call      plan.call1, brief, ...   Answer       one logical model call
     attempt   t07.attempt1             work.Attempt a worker's answer
@@ -62,12 +63,11 @@ class Header(Struct, frozen=True, omit_defaults=True):
 
 
 class Driver(Struct, frozen=True, omit_defaults=True):
-    """A process that drives, or drove, the run. `budget` is the cap it was given, as text for people."""
+    """A process that drives, or drove, the run."""
 
     pid: int
     host: str
     program: str = ""
-    budget: str = ""
 
 
 class Answer(Struct, frozen=True, omit_defaults=True):
