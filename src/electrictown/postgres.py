@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from electrictown.errors import JournalError, UsageError
@@ -17,7 +18,7 @@ from electrictown.redact import Secret, mask
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["PATIENCE", "Connection", "Database", "Link", "passes", "pauses", "trouble"]
+__all__ = ["PATIENCE", "Connection", "Database", "Link", "lock_key", "passes", "pauses", "trouble"]
 
 Connection: TypeAlias = "psycopg.AsyncConnection[tuple[object, ...]]"
 
@@ -28,6 +29,7 @@ PATIENCE: Final = 60.0
 
 _SHORTEST, _LONGEST = 0.05, 2.0  # seconds between two tries to connect
 _NAME = 63  # bytes: PostgreSQL cuts an application's name there
+_LONGEST_OWNER = 40
 
 # What the server is told about a client that falls silent: a machine that lost its power lets go of its
 # locks after 10 + 3 * 5 seconds instead of hours. Over a unix socket they mean nothing and do no harm.
@@ -68,12 +70,17 @@ class Database:
     """A PostgreSQL database, by its URL (or `key=value` words); `owner` names this process to the server.
 
     Raises:
-        UsageError: when the address cannot be read, or psycopg is not installed.
+        UsageError: when the address cannot be read, the name is too long, or psycopg is not installed.
     """
 
     def __init__(self, url: str | Secret, *, owner: str = "") -> None:
         self._url = url if isinstance(url, Secret) else Secret(url)
         self.owner = owner
+        if len(owner.encode()) > _LONGEST_OWNER:
+            raise UsageError(
+                f"the name {owner!r} is too long for the server's list of connections",
+                f"it may have {_LONGEST_OWNER} bytes",
+            )
         try:
             from psycopg import ProgrammingError
             from psycopg.conninfo import conninfo_to_dict
@@ -129,6 +136,11 @@ class Database:
             await connection.close()
             raise
         return connection
+
+
+def lock_key(name: str) -> int:
+    """The number of the advisory lock of that name. Locks of pairs of numbers are never meant by it."""
+    return int.from_bytes(blake2b(f"et {name}".encode(), digest_size=8).digest(), signed=True)
 
 
 def trouble(error: BaseException, database: Database) -> JournalError:

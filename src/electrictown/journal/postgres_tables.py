@@ -16,7 +16,7 @@ from typing import Final, cast
 from electrictown.errors import JournalError
 from electrictown.journal.journal import SCHEMA, Line, Step
 from electrictown.journal.rows import RunFacts, unknown
-from electrictown.postgres import Connection
+from electrictown.postgres import Connection, lock_key
 
 __all__ = [
     "WORKERS_FROM",
@@ -47,7 +47,8 @@ __all__ = [
 WORKERS_FROM: Final = 1_000_000
 """Epochs of workers lie above it, those of drivers below: no key of one is ever a key of the other."""
 
-_MAKING: Final = 0x65745F6A6F75726E  # the advisory lock under which tables are made: "et_journ"
+_OLDEST: Final = 14
+"""The oldest PostgreSQL that has all that is used here (`pg_terminate_backend` that waits)."""
 
 _TABLES: Final = """
 CREATE SCHEMA IF NOT EXISTS electrictown;
@@ -134,7 +135,7 @@ RETURNING epoch
 
 def lock_of(run: str) -> int:
     """The advisory lock that the driver of a run holds."""
-    return int.from_bytes(blake2b(f"et run {run}".encode(), digest_size=8).digest(), signed=True)
+    return lock_key(f"run {run}")
 
 
 def channel_of(run: str) -> str:
@@ -146,8 +147,13 @@ async def make(connection: Connection, place: str) -> None:
     """Make the tables where there are none, and refuse what this program cannot use.
 
     Raises:
-        JournalError: when they are of a newer version, or the database does not keep UTF-8.
+        JournalError: when they are of a newer version, the server is too old, or does not keep UTF-8.
     """
+    if connection.info.server_version < _OLDEST * 10_000:
+        raise JournalError(
+            f"the server at {place} is PostgreSQL {connection.info.server_version // 10_000}",
+            f"it must be {_OLDEST} or newer",
+        )
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise JournalError(
@@ -156,7 +162,7 @@ async def make(connection: Connection, place: str) -> None:
         )
     if not await _made(connection):
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("tables"),))
             if not await _made(connection):  # another program may have been faster
                 await connection.execute(_TABLES)
                 await connection.execute(
@@ -264,7 +270,7 @@ async def insert_lines(connection: Connection, run: str, epoch: int, lines: Sequ
     async with connection.transaction():
         # For people, so nobody waits for the disk. The lock makes the numbers those of the order of commits.
         await connection.execute("SET LOCAL synchronous_commit = off")
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_of(f"{run} feed"),))
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key(f"feed {run}"),))
         await connection.execute(_LINES.encode(), given)
 
 
