@@ -11,9 +11,10 @@ gets only what those before do not need, so that nobody waits for ever.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
 from enum import Enum, auto
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -21,6 +22,11 @@ from electrictown.budget.caps import Cap, Caps
 from electrictown.errors import BudgetExceeded, HaltError
 
 __all__ = ["NANO", "Amount", "Claim", "Ledger", "Scope"]
+
+T = TypeVar("T")
+
+_NOW = 0.0
+"""A moment that is over, by the clock of any event loop."""
 
 NANO = 1_000_000_000
 """Units in one US dollar."""
@@ -123,7 +129,7 @@ class Ledger:
     def __init__(self, caps: Caps, refuse: Callable[[Scope, str, Claim], BudgetExceeded]) -> None:
         self.caps = caps
         self.halt: HaltError | None = None
-        self.halted = asyncio.Event()
+        self._alarms: set[asyncio.Timeout] = set()
         self.run = Scope("", caps.run)
         self._refuse = refuse
         self._scopes: dict[tuple[str, str], Scope] = {}
@@ -203,9 +209,32 @@ class Ledger:
 
     def stop(self, error: HaltError) -> None:
         """Give nobody anything from now on: who asks, or waits, gets `error`. The first one stands."""
-        self.halt = self.halt or error
-        self.halted.set()
+        if self.halt is None:
+            self.halt = error
+            for alarm in self._alarms:
+                alarm.reschedule(_NOW)
         self.wake()
+
+    async def unless_halted(self, waiting: Awaitable[T]) -> T:
+        """What `waiting` comes to. It is cancelled as soon as nobody gets anything any more.
+
+        Raises:
+            HaltError: when it was.
+        """
+        alarm = asyncio.timeout(None)
+        try:
+            async with alarm:
+                if self.halt is not None:
+                    alarm.reschedule(_NOW)
+                self._alarms.add(alarm)
+                try:
+                    return await waiting
+                finally:
+                    self._alarms.discard(alarm)
+        except TimeoutError:
+            if self.halt is None or not alarm.expired():
+                raise
+            raise copy(self.halt) from None
 
     def wake(self) -> None:
         """Wake those who wait and may go, or must go, now."""

@@ -7,10 +7,9 @@ taken up again. So N workers at once cannot overshoot, whatever becomes of them,
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 
 from electrictown.budget.caps import Caps, unpriced
@@ -105,7 +104,9 @@ class Purse:
         try:
             while True:
                 await self._ledger.turn(claim)
-                async with self._inner.admit(target, request, asking, insist=insist) as lease:
+                async with AsyncExitStack() as hands:
+                    leave = self._inner.admit(target, request, asking, insist=insist)
+                    lease = await self._ledger.unless_halted(hands.enter_async_context(leave))
                     if lease is None:
                         yield None
                         return
@@ -145,16 +146,7 @@ class Purse:
         Raises:
             HaltError: as soon as nothing new may begin.
         """
-        sleep = asyncio.ensure_future(self._inner.pause(targets, seconds))
-        halt = asyncio.ensure_future(self._ledger.halted.wait())
-        try:
-            await asyncio.wait((sleep, halt), return_when=asyncio.FIRST_COMPLETED)
-            if sleep.done():
-                sleep.result()
-        finally:
-            for waiting in (sleep, halt):
-                waiting.cancel()
-            await asyncio.gather(sleep, halt, return_exceptions=True)
+        await self._ledger.unless_halted(self._inner.pause(targets, seconds))
         if self._ledger.halt is not None:
             raise copy(self._ledger.halt)
 
