@@ -208,7 +208,10 @@ class HttpProvider:
         return await transport.send(to, body)
 
     async def _connect(self) -> Transport:
-        from electrictown.llm.transport import acquire
+        from electrictown.llm.certificates import read_when_needed
+
+        with read_when_needed():
+            from electrictown.llm.transport import acquire
 
         self._transport = await acquire()
         return self._transport
