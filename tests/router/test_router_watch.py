@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import weakref
 
 import pytest
@@ -23,7 +24,7 @@ async def _within(seconds: float | None, busy: float, *, start: float = 0.0) -> 
     await asyncio.sleep(start)
     began = now()
     try:
-        with Watch(asyncio.get_running_loop(), seconds, _Late):
+        with Watch(asyncio.get_running_loop(), math.inf if seconds is None else began + seconds, _Late):
             await asyncio.sleep(busy)
     except _Late:
         return now() - began, False
@@ -56,7 +57,7 @@ async def test_a_watch_costs_no_timer_of_its_own() -> None:
     loop = asyncio.get_running_loop()
     timers = len(loop._scheduled)  # type: ignore[attr-defined]
     for _ in range(1000):
-        with Watch(loop, 120.0, _Late), Watch(loop, 3600.0, _Late):
+        with Watch(loop, now() + 120.0, _Late), Watch(loop, now() + 3600.0, _Late):
             pass
     assert len(loop._scheduled) <= timers + 2  # type: ignore[attr-defined]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
@@ -53,8 +54,9 @@ class Call:
                 )
 
     def _begin(self) -> Watch:
-        self._loop = asyncio.get_running_loop()
-        self._watch = Watch(self._loop, self._stack.policy.deadline, self._late)
+        loop = self._loop = asyncio.get_running_loop()
+        seconds = self._stack.policy.deadline
+        self._watch = Watch(loop, math.inf if seconds is None else loop.time() + seconds, self._late)
         return self._watch
 
     async def whole(self) -> ChatResponse:

@@ -57,8 +57,8 @@ def as_utf8(data: bytes) -> bytes:
 
 
 def _may_hold_surrogates(data: bytes) -> bool:
-    # The short string first: most replies do not hold even that.
-    return b"\\u" in data and (b"\\ud" in data or b"\\uD" in data)
+    # One byte is found ten times as fast as two, and most replies do not hold even the two.
+    return b"\\" in data and b"\\u" in data and (b"\\ud" in data or b"\\uD" in data)
 
 
 class ReplyStream:

@@ -10,7 +10,7 @@ import asyncio
 import io
 import math
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakKeyDictionary
 
@@ -146,10 +146,9 @@ class Transport:
         times = to.timeouts
         deadline = _NEVER if times.total is None else start + times.total
         first = _NEVER if times.first_token is None else start + times.first_token
-        limit = min(first, deadline)
         failure: ProviderError
         try:
-            with Watch(self.loop, None if limit == _NEVER else limit - start, TimeoutError):
+            with Watch(self.loop, min(first, deadline), TimeoutError):
                 try:
                     response = await self._request(to, body)
                 except aiohttp.ClientOSError as error:
@@ -174,8 +173,8 @@ class Transport:
         # Raised here, not in the handlers: aiohttp's errors know the headers that were sent.
         raise failure
 
-    async def _request(self, to: Destination, body: bytes) -> aiohttp.ClientResponse:
-        return await self._session.request(
+    def _request(self, to: Destination, body: bytes) -> Awaitable[aiohttp.ClientResponse]:
+        return self._session.request(
             to.method,
             to.url,
             data=io.BytesIO(body) if len(body) > _LARGE else body or None,

@@ -16,6 +16,7 @@ class Late(Exception):
     """The deadline passed while the reader of a stream was busy."""
 
 
+_NEVER = math.inf
 _ENDS = (asyncio.CancelledError, Late)
 """How a block ends that its deadline ended."""
 
@@ -34,7 +35,7 @@ class _Alarm:
 
     def __init__(self) -> None:
         self.watches: set[Watch] = set()
-        self._set_for = math.inf
+        self._set_for = _NEVER
 
     def keep(self, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
         """Strike `watch` at its time, unless it is taken out of `watches` before."""
@@ -49,7 +50,7 @@ class _Alarm:
     def _ring(self, at: float, loop: asyncio.AbstractEventLoop) -> None:
         if at != self._set_for:
             return  # a sooner deadline came later, and its timer looked after this one too
-        self._set_for = math.inf
+        self._set_for = _NEVER
         for watch in [w for w in self.watches if w.at <= at]:
             self.watches.discard(watch)
             watch.strike()
@@ -61,22 +62,20 @@ _alarms: WeakKeyDictionary[asyncio.AbstractEventLoop, _Alarm] = WeakKeyDictionar
 
 
 class Watch:
-    """The deadline of a call of `seconds` at the most: `with Watch(loop, seconds, error) as watch`.
+    """A deadline at the loop's time `at`, `math.inf` for none: `with Watch(loop, at, error) as watch`.
 
     While the call works, the deadline cancels the task that waits for it, as `asyncio.timeout` would;
     while a chunk is with the reader, it only leaves word in `over`. Either way the block ends with
     what `error` makes.
 
-    `task` is who waits for the call, None while nobody does; `at` the loop's time of the deadline.
+    `task` is who waits for the call, None while nobody does.
     """
 
     __slots__ = ("_alarm", "_error", "_loop", "_owner", "_owner_cancels", "_struck", "at", "over", "task")
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, seconds: float | None, error: Callable[[], Exception]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, at: float, error: Callable[[], Exception]) -> None:
         self._loop = loop  # given, for asking which loop runs is a system call in Python 3.11
-        self.at = math.inf if seconds is None else loop.time() + seconds
+        self.at = at
         self.over = False
         self.task = asyncio.current_task(loop)
         self._error = error
@@ -100,7 +99,7 @@ class Watch:
         self.task = None
 
     def __enter__(self) -> Watch:
-        if self.at != math.inf:
+        if self.at != _NEVER:
             alarm = _alarms.get(self._loop)
             if alarm is None:
                 alarm = _alarms[self._loop] = _Alarm()
