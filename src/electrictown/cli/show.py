@@ -125,10 +125,10 @@ def _head(dossier: Dossier) -> Iterable[str]:
 
 
 def _chosen(header: Header) -> list[str]:
-    """The options that are not as they are by default; the budget has a line of its own."""
+    """The options that are not as they are by default; the budget and the plan have places of their own."""
     from electrictown.engine.team import RunOptions
 
-    usual = {**RunOptions().settings(), "caps": header.settings.get("caps")}
+    usual = {**RunOptions().settings(), **{key: header.settings.get(key) for key in ("caps", "plan")}}
     return [f"{key}={value}" for key, value in header.settings.items() if value != usual.get(key)]
 
 

@@ -6,23 +6,31 @@ come again however often one asked; all others get another chance when the run i
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from hashlib import sha256
 
 import msgspec
 
 from electrictown import errors
-from electrictown.errors import BadRequestError, ElectrictownError, IncompleteReplyError, RefusedError
+from electrictown.errors import (
+    BadReplyError,
+    BadRequestError,
+    ElectrictownError,
+    IncompleteReplyError,
+    RefusedError,
+)
 from electrictown.journal.journal import Journal
 from electrictown.journal.records import Answer
 from electrictown.llm.attempt import failure_of
 from electrictown.llm.costs import CostTracker
 from electrictown.llm.messages import ChatRequest, ChatResponse, Chunk, End, TextDelta
 from electrictown.llm.routes import Route
-from electrictown.roles.role import Asker, Reply
-from electrictown.work import Failure
+from electrictown.redact import mask
+from electrictown.roles.role import Asker, Reply, text_of
+from electrictown.work import Done, Failure, Result
 
-__all__ = ["PERMANENT", "JournalledCalls", "error_of"]
+__all__ = ["PERMANENT", "JournalledCalls", "error_of", "key_of_all"]
 
 PERMANENT = (BadRequestError, RefusedError)
 """Failures that would come again however often one asked."""
@@ -31,7 +39,8 @@ PERMANENT = (BadRequestError, RefusedError)
 class JournalledCalls:
     """An `Asker` that remembers: a call that the journal knows is not made again.
 
-    A call without a key is passed on. A remembered reply comes as one piece.
+    A call without a key is passed on. A remembered reply comes as one piece. A reply in which nothing is
+    said is not kept: the call failed.
     """
 
     def __init__(self, router: Asker, journal: Journal) -> None:
@@ -64,7 +73,7 @@ class JournalledCalls:
         except PERMANENT as error:
             await self._keep(call, Answer(failure=failure_of(error)))
             raise
-        await self._keep(call, Answer(response))
+        await self._keep_reply(call, response)
         return response
 
     def stream_chat_completion_for_role(
@@ -97,7 +106,7 @@ class JournalledCalls:
             async with reply as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, End):
-                        await self._keep(call, Answer(chunk.response))
+                        await self._keep_reply(call, chunk.response)
                         yield chunk
                         return
                     yield chunk
@@ -114,9 +123,31 @@ class JournalledCalls:
             raise error_of(answer.failure)
         return msgspec.convert(answer.response, ChatResponse)
 
+    async def _keep_reply(self, call: str, response: ChatResponse) -> None:
+        try:
+            text_of(response)
+        except BadReplyError:
+            return
+        except RefusedError:
+            pass  # whoever asked hears of it from the reply, now and ever again
+        await self._keep(call, Answer(response))
+
     async def _keep(self, call: str, answer: Answer) -> None:
         if call:
             await self._journal.record(call, answer, kind="call")
+
+
+def key_of_all(call: str, results: Iterable[Result], journal: Journal) -> str:
+    """The key of a `call` that is made of all `results`.
+
+    While some of them may still change when the run is taken up again (they failed, or were not
+    reviewed), it is one for just these: the reply to them is none to what they may become.
+    """
+    open_ = [r for r in results if journal.recorded(f"{r.subtask}.result", Done) is None]
+    if not open_:
+        return call
+    told = msgspec.json.encode([(r.subtask, mask(r.text) if isinstance(r, Done) else None) for r in open_])
+    return f"{call}.{sha256(told).hexdigest()[:12]}"
 
 
 def error_of(failure: Failure) -> ElectrictownError:

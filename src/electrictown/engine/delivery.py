@@ -24,9 +24,15 @@ class Place(Protocol):
         """Write `file` for `subtask`, which may also replace what the subtasks `replacing` have written."""
         ...
 
+    async def lacks(self, path: str) -> bool:
+        """Whether nothing at all lies at `path`."""
+        ...
+
 
 class Delivery:
-    """Puts files into a place, once: what the journal knows to be there is not written again."""
+    """Puts files into a place, once: what the journal knows to be there is not written again, unless it
+    is there no more.
+    """
 
     def __init__(self, place: Place, journal: Journal, emit: Emit) -> None:
         self._place = place
@@ -48,10 +54,29 @@ class Delivery:
             WorkspaceError: when the folder cannot be written to.
             JournalError: when what was done cannot be recorded.
         """
+        known = self._journal.recorded(key, Receipt)
+        if known is not None:
+            await self.restore(key.partition(".")[0], files, known)
+            return known
         write = partial(self._write, key, files, refused, replacing)
         receipt = await self._journal.step(key, write, Receipt, kind="receipt")
         self.tell(key.partition(".")[0], receipt)
         return receipt
+
+    async def restore(self, subtask: str, files: Sequence[File], receipt: Receipt) -> None:
+        """See to it that those of `files` that were written, by `receipt`, are still there, and say so.
+
+        What somebody has changed since is theirs, and is left alone.
+
+        Raises:
+            WorkspaceError: when the folder cannot be written to.
+        """
+        ours = {(written.path, written.digest) for written in receipt.written}
+        for file in files:
+            if (file.path, digest_of(file.text)) in ours and await self._place.lacks(file.path):
+                await self._place.write(file, subtask)
+                self._emit(Noted(text=f"{file.path} was there no more, and is put back"))
+        self.tell(subtask, receipt)
 
     async def _write(
         self, key: str, files: Sequence[File], cannot: Sequence[Refused], replacing: Collection[str]

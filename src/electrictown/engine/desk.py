@@ -67,6 +67,15 @@ class Desk:
         self.answers += 1
         return attempt
 
+    def answer(self, attempt: Attempt) -> int:
+        """Which of the replies `attempt` brought, from 1: the same when the run is taken up again."""
+        return [a.number for a in self.attempts if a.error is None].index(attempt.number) + 1
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next attempt; those that failed before a run was taken up again count too."""
+        return self.attempts[-1].number + 1 if self.attempts else 1
+
     def judged(self, review: Review) -> Attempt:
         """The last attempt, with what the witness says of it."""
         self.attempts[-1] = replace(self.attempts[-1], review=review)

@@ -164,7 +164,7 @@ class Relay:
 
     async def _answer(self, desk: Desk, question: str, call: str, polecat: Polecat, route: Route) -> Attempt:
         target = route.primary
-        number = len(desk.attempts) + 1
+        number = desk.next_number
         started = time.monotonic()
         self._emit(
             SubtaskStarted(subtask=desk.id, attempt=number, model=target.label, provider=target.provider)

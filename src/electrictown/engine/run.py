@@ -14,6 +14,8 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from electrictown.budget.reservation import spent_before
+from electrictown.engine.calls import key_of_all
 from electrictown.engine.chronicle import Chronicle
 from electrictown.engine.delivery import Delivery
 from electrictown.engine.foresight import foresee
@@ -153,7 +155,7 @@ class Run:
         else:
             self._text = side_by_side(plan, results)
         if self._options.refinery and self._team.refinery is not None:
-            await self._refined(self._team.refinery)
+            await self._refined(self._team.refinery, key_of_all("refine", results, self._journal))
 
     def _know_own_files(self, folder: Folder) -> None:
         """Files that this run wrote, or was about to write, before it was taken up again are its own."""
@@ -203,6 +205,9 @@ class Run:
         worker = self._worker(plan)
         async with self._phase("work"):
             results = await schedule(plan, worker, self._ended)
+        if self._dispatch is not None:  # what was asked elsewhere is on the bill too
+            await self._dispatch.caught_up()
+            self._router.tracker.records[:] = spent_before(self._journal)
         self._error = worker.witness_failure
         if worker.halted is not None:
             if any(isinstance(r, Done) for r in results):
@@ -219,20 +224,22 @@ class Run:
 
     async def _synthesized(self, plan: Plan, results: tuple[Result, ...]) -> None:
         mayor = self._team.mayor
+        call = key_of_all("synthesize", results, self._journal)
         try:
             async with self._phase("synthesize", mayor.role):
                 self._text = await self._streamed(
-                    "synthesize", mayor.synthesize_stream(plan.task, results, plan=plan)
+                    "synthesize", mayor.synthesize_stream(plan.task, results, plan=plan, call=call)
                 )
         except ElectrictownError:
             # The work is done and paid for: it is handed over as it is, and the run says what failed.
             self._text = side_by_side(plan, results)
             raise
 
-    async def _refined(self, refinery: Refinery) -> None:
+    async def _refined(self, refinery: Refinery, call: str) -> None:
         with self._helpful("the polish"):
             async with self._phase("refine", refinery.role):
-                response = await stream_text(refinery.refine_stream(self._text), self._emit, "refine")
+                reply = refinery.refine_stream(self._text, call=call)
+                response = await stream_text(reply, self._emit, "refine")
                 self._text = polished(self._text, response)
 
     async def _streamed(self, phase: str, reply: AbstractAsyncContextManager[AsyncIterator[Chunk]]) -> str:

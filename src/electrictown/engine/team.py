@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct, convert, field, to_builtins
-from msgspec.structs import replace
 
 from electrictown.budget.caps import Caps
 from electrictown.engine.relay import Station
@@ -46,8 +45,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     caps: Caps | None = None
 
     def settings(self) -> dict[str, Json]:
-        """The options as the journal keeps them; the plan has a step of its own."""
-        return to_builtins(replace(self, plan=None), enc_hook=str)
+        """The options as the journal keeps them."""
+        return to_builtins(self, enc_hook=str)
 
     @classmethod
     def of(cls, settings: Mapping[str, Json]) -> RunOptions:

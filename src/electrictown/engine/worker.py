@@ -65,17 +65,18 @@ class TextWorker:
         """Work `subtask` to a `Result`; an expected failure is `Failed`, never raised."""
         try:
             known = self._journal.recorded(f"{subtask.id}.result", Done)
-            return await self._worked(subtask, needs) if known is None else self._remembered(known)
-        except HaltError as error:
-            self.halted = error
+            return await self._worked(subtask, needs) if known is None else await self._remembered(known)
+        except ElectrictownError as error:
+            if isinstance(error, HaltError):
+                self.halted = error
             return Failed(subtask.id, Failure.of(error))
 
-    def _remembered(self, known: Done) -> Done:
+    async def _remembered(self, known: Done) -> Done:
         """A result from before the run was taken up again."""
-        for number in (1, 2):
-            receipt = self._journal.recorded(f"{known.subtask}.files{number}", Receipt)
-            if receipt is not None and self._delivery is not None:
-                self._delivery.tell(known.subtask, receipt)
+        if self._delivery is not None:
+            for step in self._journal.steps(("receipt",)):
+                if step.key.startswith(f"{known.subtask}."):
+                    await self._delivery.restore(known.subtask, known.files, step.read(Receipt))
         self._emit(SubtaskEnded(subtask=known.subtask, attempts=known.attempts, accepted=known.accepted))
         return known
 
@@ -148,7 +149,7 @@ class TextWorker:
         delivery = self._delivery
         if delivery is None:
             return ()
-        written, refused = await self._deliver(desk, delivery, best.reply, 1)
+        written, refused = await self._deliver(desk, delivery, best)
         if refused:
             try:
                 mended = await self._relay.attempt(desk, desk.question(earlier=best.reply, refused=refused))
@@ -157,21 +158,21 @@ class TextWorker:
             except ElectrictownError as error:
                 self._warn(f"{desk.id}: the worker could not be told of its refused files ({error.message})")
             else:
-                more, _ = await self._deliver(desk, delivery, mended.reply, 2)
+                more, _ = await self._deliver(desk, delivery, mended)
                 written.update(more)
         if not written:
             self._warn(f"{desk.id} gave no file that could be written; its text is in the result")
         return tuple(written.values())
 
     async def _deliver(
-        self, desk: Desk, delivery: Delivery, reply: str, number: int
+        self, desk: Desk, delivery: Delivery, attempt: Attempt
     ) -> tuple[dict[str, File], list[str]]:
-        """The files of `reply`, its `number`th for this subtask, as written, and why others were not."""
-        found = files_of(reply)
+        """The files of an attempt's reply, as written, and why others were not."""
+        found = files_of(attempt.reply)
         for note in found.notes:
             self._warn(f"{desk.id}: {note}")
         receipt = await delivery.deliver(
-            f"{desk.id}.files{number}", found.files, found.refused, replacing=desk.ancestors
+            f"{desk.id}.files{desk.answer(attempt)}", found.files, found.refused, replacing=desk.ancestors
         )
         texts = {digest_of(file.text): file.text for file in found.files}
         written = {w.path: File(w.path, texts.get(w.digest, "")) for w in receipt.written}

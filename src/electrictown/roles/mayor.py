@@ -104,14 +104,21 @@ class Mayor(Role):
         return text_of(await self._ask(self._synthesis(task, results, plan), call="synthesize"))
 
     def synthesize_stream(
-        self, task: str, results: Sequence[Result | str], *, plan: Plan | None = None
+        self,
+        task: str,
+        results: Sequence[Result | str],
+        *,
+        plan: Plan | None = None,
+        call: str = "synthesize",
     ) -> Reply:
         """As `synthesize`, in pieces: `async with mayor.synthesize_stream(...) as chunks: ...`.
+
+        `call` is the key of the call in the run's journal.
 
         Raises:
             DependencyError: at once, when nothing was done.
         """
-        return self._stream(self._synthesis(task, results, plan), call="synthesize")
+        return self._stream(self._synthesis(task, results, plan), call=call)
 
     async def _planned(self, call: str, *messages: Message) -> ChatResponse:
         return await self._ask(messages, call=call, schema=plan_schema(self.specialists), schema_name="plan")

@@ -53,9 +53,12 @@ class Refinery(Role):
         """
         return polished(code, await self._ask(self._refinement(code, feedback), call="refine"))
 
-    def refine_stream(self, code: str, feedback: str = "") -> Reply:
-        """As `refine_with_feedback`, in pieces; hand the response of `End` to `polished`."""
-        return self._stream(self._refinement(code, feedback), call="refine")
+    def refine_stream(self, code: str, feedback: str = "", *, call: str = "refine") -> Reply:
+        """As `refine_with_feedback`, in pieces; hand the response of `End` to `polished`.
+
+        `call` is the key of the call in the run's journal.
+        """
+        return self._stream(self._refinement(code, feedback), call=call)
 
     async def summarize(self, text: str) -> str:
         """The gist of `text`.

@@ -94,6 +94,10 @@ class Folder:
         """
         return await _to_its_end(asyncio.to_thread(self._write, file, subtask, frozenset(replacing)))
 
+    async def lacks(self, path: str) -> bool:
+        """Whether nothing at all lies at `path`: no file, no link, no folder."""
+        return not await asyncio.to_thread(os.path.lexists, self.root / path)
+
     def adopt(self, path: str, digest: str, subtask: str) -> None:
         """Takes `path` for a file that `subtask` wrote before the run was taken up again.
 
@@ -178,6 +182,11 @@ class Elsewhere:
         except RefusalError as refusal:
             return Refused(file.path, str(refusal), subtask)
         return Written(path, subtask, len(data))
+
+    async def lacks(self, path: str) -> bool:
+        """Never: what lies elsewhere is for those there to see to."""
+        del path
+        return False
 
 
 async def _to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
