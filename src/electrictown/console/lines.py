@@ -10,7 +10,7 @@ from electrictown import events as e
 from electrictown.console.text import count, duration, failure, line, who
 from electrictown.work import Plan, Review
 
-__all__ = ["Level", "Line", "Narrator"]
+__all__ = ["UNTOLD", "Level", "Line", "Narrator"]
 
 Level: TypeAlias = Literal["detail", "info", "warning", "error"]
 """`detail` is what a live view shows by itself; `error` is what even --quiet shows."""
@@ -23,7 +23,7 @@ class Line(Struct, frozen=True):
     level: Level = "info"
 
 
-_UNTOLD = frozenset({e.CallStarted, e.CallEnded, e.TextStreamed, e.SubtaskProgress})
+UNTOLD = frozenset({e.CallStarted, e.CallEnded, e.TextStreamed, e.SubtaskProgress})
 """What no line is worth. The most frequent events are among them, so it is asked for at once."""
 
 
@@ -35,7 +35,7 @@ class Narrator:
 
     def __call__(self, event: e.Event) -> list[Line]:  # noqa: C901, PLR0911, PLR0912  (one case an event)
         """The lines `event` is worth; most are worth none."""
-        if type(event) in _UNTOLD:
+        if type(event) in UNTOLD:
             return []
         match event:
             case e.RunStarted():

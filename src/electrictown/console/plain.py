@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from electrictown.console.closing import closing_lines
-from electrictown.console.lines import Line, Narrator
+from electrictown.console.lines import UNTOLD, Line, Narrator
 from electrictown.events import Event, RunEnded
 from electrictown.work import Report
 
@@ -23,6 +23,8 @@ class Plain:
 
     def __call__(self, event: Event) -> None:
         """Write what `event` is worth. Never raises: a reader that went away stops the writing."""
+        if type(event) in UNTOLD:  # two events of every request
+            return
         if isinstance(event, RunEnded):
             self._report = event.report
         for told in self._narrator(event):
