@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 from electrictown.journal import postgres_tables as tables
-from electrictown.journal.driving import CANCEL, DrivenJournal
+from electrictown.journal.driving import CANCEL, DrivenJournal, Put
 from electrictown.journal.journal import Step
 from electrictown.journal.postgres_lane import PostgresLane
+from electrictown.journal.postgres_ledger import Charge, Shortage, Spent, spent
+from electrictown.journal.through import through
+from electrictown.journal.values import to_json
 from electrictown.postgres import Link
 from electrictown.postgres_listener import Listener
 
@@ -45,6 +50,7 @@ class PostgresJournal(DrivenJournal):
         self._horizon = horizon
         self._looking = asyncio.Lock()
         self._waiting: dict[str, set[asyncio.Future[Step]]] = {}
+        self._writes = lane
         self._told = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._deaf: Callable[[], None] | None = None
@@ -86,6 +92,48 @@ class PostgresJournal(DrivenJournal):
             else:
                 self._horizon, steps = await self._reading.run(lambda c: tables.news(c, self.run, horizon))
             self._learn(steps)
+
+    async def reserve(
+        self, key: str, value: object, charges: Sequence[Charge], *, nano: int, tokens: int
+    ) -> bool | Shortage:
+        """Commit a reservation, its worst case set aside in all of its scopes; or, with a Shortage, nothing.
+
+        `nano` is in billionths of a US dollar. False where the key has its value already. What is
+        never settled counts as spent as soon as somebody else has the lease.
+
+        Raises:
+            JournalError: when it cannot be committed.
+        """
+        self._check()
+        step = Step(0, self.run, key, "reserve", time.time(), self.epoch, to_json(value))
+        future: asyncio.Future[Any] = self._writes.reserve(step, charges, nano, tokens)
+        self._newest = future
+        future.add_done_callback(lambda done: self._charged(key, done))
+        came: Put | Shortage = await through(future)
+        return came if isinstance(came, Shortage) else came[1]
+
+    def settle(self, key: str, value: object, *, of: str, nano: int, tokens: int) -> None:
+        """Settle the reservation `of` with what was charged, without waiting; see `Journal.note`.
+
+        Raises:
+            JournalError: when something before it could not be committed, or JSON cannot hold it.
+        """
+        self._check()
+        step = Step(0, self.run, key, "settle", time.time(), self.epoch, to_json(value))
+        future = self._newest = self._writes.settle(step, of, nano, tokens)
+        future.add_done_callback(lambda done: self._charged(key, done))
+
+    async def spent(self) -> dict[str, Spent]:
+        """What has become of the budget's scopes, over all who work the run.
+
+        Raises:
+            JournalError: when the store cannot be read.
+        """
+        return await self._reading.run(lambda c: spent(c, self.run))
+
+    def _charged(self, key: str, future: asyncio.Future[Any]) -> None:
+        if future.cancelled() or future.exception() is not None or not isinstance(future.result(), Shortage):
+            self._landed(key, future)
 
     async def fetch(self, *keys: str) -> None:
         """Read the steps under `keys`, where they are recorded and not known yet.

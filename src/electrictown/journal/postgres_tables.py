@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from electrictown.errors import JournalError
 from electrictown.journal.journal import SCHEMA, Line, Step
+from electrictown.journal.postgres_ledger import BUDGET
 from electrictown.journal.rows import RunFacts, unknown
 from electrictown.postgres import Connection, lock_key
 
@@ -69,9 +70,6 @@ CREATE INDEX ON electrictown.steps (kind, at);
 CREATE TABLE electrictown.events (
     run text COLLATE "C" NOT NULL, seq bigint NOT NULL, at double precision NOT NULL, event json NOT NULL,
     epoch integer NOT NULL, nth integer NOT NULL, PRIMARY KEY (run, seq), UNIQUE (run, epoch, nth));
-CREATE TABLE electrictown.spent (
-    run text COLLATE "C" NOT NULL, scope text COLLATE "C" NOT NULL,
-    usd numeric NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0, PRIMARY KEY (run, scope));
 CREATE TABLE electrictown.workers (
     worker text PRIMARY KEY, fetcher bigint, host text NOT NULL, pid integer NOT NULL,
     started timestamptz NOT NULL DEFAULT now(), seen timestamptz NOT NULL DEFAULT now(),
@@ -121,6 +119,7 @@ WHERE (%(run)s::text IS NULL OR r.run = %(run)s) AND (%(since)s::float8 IS NULL 
 ORDER BY h.seq DESC LIMIT %(limit)s
 """
 
+# What the one before had set aside and never settled counts as spent: nobody knows what it came to.
 _LEASE: Final = """
 WITH number AS (
     UPDATE electrictown.runs SET leases = leases + (%(epoch)s::int IS NULL)::int
@@ -129,7 +128,7 @@ INSERT INTO electrictown.leases (run, subtask, epoch, worker, at)
 SELECT %(run)s, %(subtask)s, coalesce(%(epoch)s::int, %(base)s + leases), %(worker)s,
     extract(epoch FROM clock_timestamp()) FROM number
 ON CONFLICT (run, subtask) DO UPDATE SET epoch = excluded.epoch, worker = excluded.worker, at = excluded.at
-RETURNING epoch
+RETURNING epoch, electrictown.write_off(run, subtask)
 """
 
 
@@ -165,6 +164,7 @@ async def make(connection: Connection, place: str) -> None:
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("tables"),))
             if not await _made(connection):  # another program may have been faster
                 await connection.execute(_TABLES)
+                await connection.execute(BUDGET)
                 await connection.execute(
                     "INSERT INTO electrictown.meta VALUES ('schema', %s)", (str(SCHEMA),)
                 )
