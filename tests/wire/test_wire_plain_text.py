@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from electrictown.errors import ProviderError
 from electrictown.llm.messages import ChatResponse, Chunk, Json
-from electrictown.llm.wire import anthropic_stream, gemini_reply, ollama_reply, openai_reply, plain
+from electrictown.llm.wire import (
+    anthropic_plain,
+    anthropic_stream,
+    gemini_plain,
+    gemini_reply,
+    ollama_plain,
+    ollama_reply,
+    openai_plain,
+    openai_reply,
+)
 from electrictown.llm.wire.anthropic import AnthropicWire
 from electrictown.llm.wire.base import Wire
 from electrictown.llm.wire.gemini import GeminiWire
@@ -316,11 +325,11 @@ _ollama_whole = made(
     named("done_reason", st.sampled_from(["stop", "stop", "length", "load", "new", "", None])),
     counts("prompt_eval_count", "eval_count"),
 )
-_WHOLE: dict[str, tuple[Wire, str, st.SearchStrategy[dict[str, Json]]]] = {
-    "openai": (OpenAIWire("o"), "_decode_completion", _openai_whole),
-    "anthropic": (AnthropicWire("a"), "_decode_message", _anthropic_whole),
-    "gemini": (GeminiWire("g"), "_decode_generated", _gemini_whole),
-    "ollama": (OllamaWire("l"), "_decode_chat", _ollama_whole),
+_WHOLE: dict[str, tuple[Wire, ModuleType, str, st.SearchStrategy[dict[str, Json]]]] = {
+    "openai": (OpenAIWire("o"), openai_plain, "_decode_completion", _openai_whole),
+    "anthropic": (AnthropicWire("a"), anthropic_plain, "_decode_message", _anthropic_whole),
+    "gemini": (GeminiWire("g"), gemini_plain, "_decode_generated", _gemini_whole),
+    "ollama": (OllamaWire("l"), ollama_plain, "_decode_chat", _ollama_whole),
 }
 
 
@@ -337,10 +346,10 @@ def whole(wire: Wire, body: bytes) -> ChatResponse | tuple[type[ProviderError], 
 def test_a_whole_text_is_read_alike_by_the_quick_and_the_whole_decoder(
     kind: str, data: st.DataObject
 ) -> None:
-    wire, quick, bodies = _WHOLE[kind]
+    wire, module, quick, bodies = _WHOLE[kind]
     body = json.dumps(data.draw(bodies)).encode()
     found = whole(wire, body)
-    with patch.object(plain, quick, refuse):
+    with patch.object(module, quick, refuse):
         assert found == whole(wire, body)
 
 
@@ -379,15 +388,15 @@ def test_a_whole_text_is_read_alike_by_the_quick_and_the_whole_decoder(
     ],
 )
 def test_a_usual_text_takes_the_quick_way(kind: str, body: Json) -> None:
-    wire, quick, _ = _WHOLE[kind]
+    wire, module, quick, _ = _WHOLE[kind]
     read: list[bytes] = []
-    decode = getattr(plain, quick)
+    decode = getattr(module, quick)
 
     def noted(payload: bytes) -> object:
         found = decode(payload)
         read.append(payload)
         return found
 
-    with patch.object(plain, quick, noted):
+    with patch.object(module, quick, noted):
         assert wire.decode(json.dumps(body).encode()).text == "x"
     assert read

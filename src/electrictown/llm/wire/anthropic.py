@@ -37,13 +37,13 @@ from electrictown.llm.messages import (
     ToolResult,
     without_opaque,
 )
+from electrictown.llm.wire.anthropic_plain import plain_anthropic
 from electrictown.llm.wire.anthropic_reply import REPLY_TOOL, decode_message, typed_error
 from electrictown.llm.wire.anthropic_stream import AnthropicDecoder
 from electrictown.llm.wire.base import HttpCall, ModelsPage
 from electrictown.llm.wire.common import as_int, as_text, encode_json, excerpt, parse_json
 from electrictown.llm.wire.faults import read_fault
 from electrictown.llm.wire.parts import arguments_object, as_object, as_objects, merged, strict_schema
-from electrictown.llm.wire.plain import plain_anthropic
 from electrictown.llm.wire.streamed import decode_events
 
 __all__ = ["AnthropicWire"]

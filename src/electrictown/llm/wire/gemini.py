@@ -35,9 +35,9 @@ from electrictown.llm.messages import (
 from electrictown.llm.wire.base import HttpCall, ModelsPage
 from electrictown.llm.wire.common import as_int, as_text, encode_json, excerpt, json_or_text, parse_json
 from electrictown.llm.wire.gemini_errors import typed_error
+from electrictown.llm.wire.gemini_plain import plain_gemini
 from electrictown.llm.wire.gemini_reply import GeminiDecoder, decode_reply
 from electrictown.llm.wire.parts import Numbered, arguments_object, as_object, as_objects, call_names, merged
-from electrictown.llm.wire.plain import plain_gemini
 from electrictown.llm.wire.streamed import decode_events
 
 __all__ = ["GeminiWire"]

@@ -34,6 +34,7 @@ from electrictown.llm.messages import (
 )
 from electrictown.llm.wire.base import HttpCall, ModelsPage
 from electrictown.llm.wire.common import as_int, as_text, encode_json, excerpt, json_or_text, parse_json
+from electrictown.llm.wire.ollama_plain import plain_ollama
 from electrictown.llm.wire.ollama_reply import OllamaDecoder, typed_error
 from electrictown.llm.wire.parts import (
     Numbered,
@@ -44,7 +45,6 @@ from electrictown.llm.wire.parts import (
     call_names,
     merged,
 )
-from electrictown.llm.wire.plain import plain_ollama
 
 __all__ = [
     "LOADED",

@@ -27,9 +27,9 @@ from electrictown.llm.wire.openai_common import (
     is_strict,
     models_call,
 )
+from electrictown.llm.wire.openai_plain import plain_openai
 from electrictown.llm.wire.openai_reply import ChatStream, decode_body
 from electrictown.llm.wire.parts import merged
-from electrictown.llm.wire.plain import plain_openai
 from electrictown.llm.wire.streamed import decode_events
 
 __all__ = ["OpenAIWire"]

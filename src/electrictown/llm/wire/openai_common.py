@@ -66,7 +66,7 @@ _NO_DETAILS = _Details()
 
 def read_usage(found: OpenAIUsage | None) -> Usage | None:
     """Usage in our disjoint buckets: the vendor's prompt count includes what its cache gave or took."""
-    if found is None or not counts_anything(found):
+    if found is None or (found.prompt_tokens is None and not counts_anything(found)):
         return None
     into = found.prompt_tokens_details or found.input_tokens_details or _NO_DETAILS
     out = found.completion_tokens_details or found.output_tokens_details or _NO_DETAILS
@@ -91,7 +91,7 @@ def read_usage(found: OpenAIUsage | None) -> Usage | None:
         or found.cache_creation_input_tokens
         or 0,
         reasoning=reasoning,
-        cost_usd=_cost(found),
+        cost_usd=None if found.cost is None else _cost(found),
     )
 
 

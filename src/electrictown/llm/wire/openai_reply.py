@@ -32,7 +32,7 @@ from electrictown.llm.messages import (
 from electrictown.llm.wire.common import as_text, excerpt, json_or_text, parse_json, read_struct
 from electrictown.llm.wire.faults import fault_of
 from electrictown.llm.wire.openai_common import OpenAIUsage, counts_anything, finish_reason, read_usage
-from electrictown.llm.wire.plain import PlainDelta
+from electrictown.llm.wire.openai_plain import PlainDelta
 from electrictown.llm.wire.verdict import make_error
 
 __all__ = ["ChatStream", "decode_body"]
