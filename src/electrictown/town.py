@@ -18,8 +18,10 @@ from electrictown.budget.purse import Purse
 from electrictown.budget.reservation import spent_before
 from electrictown.engine.calls import JournalledCalls
 from electrictown.engine.chronicle import Chronicle
-from electrictown.engine.crew import members_of
+from electrictown.engine.crew import Crew, members_of
+from electrictown.engine.delivery import Judgement
 from electrictown.engine.relay import Station
+from electrictown.engine.remote import Dispatch
 from electrictown.engine.run import Run
 from electrictown.engine.team import RunOptions, Team
 from electrictown.engine.workshop import Workshop
@@ -27,7 +29,7 @@ from electrictown.errors import ConfigError
 from electrictown.events import Emit, ignore
 from electrictown.journal.journal import Journal
 from electrictown.journal.memory import MemoryJournal
-from electrictown.journal.records import Header
+from electrictown.journal.records import Answer, Header
 from electrictown.llm.admission import Admission, MemoryAdmission
 from electrictown.llm.costs import CostTracker
 from electrictown.llm.prices import Prices
@@ -40,7 +42,8 @@ from electrictown.roles.refinery import Refinery
 from electrictown.roles.role import Asker
 from electrictown.roles.witness import Witness
 from electrictown.wiring import Routes, budget_of, settings_of
-from electrictown.work import Report, Task
+from electrictown.work import Done, Plan, Report, Result, Subtask, Task
+from electrictown.workspace.folder import Elsewhere
 
 if TYPE_CHECKING:
     from electrictown.config import Config
@@ -115,17 +118,17 @@ class Town:
         """
         options = options or RunOptions()
         await self.check_prices(options)
-        return await self.prepare(task, options, emit=emit, journal=journal).execute()
+        return await self.prepare(task, options, emit, journal).execute()
 
     def prepare(
         self,
         task: Task,
         options: RunOptions | None = None,
-        *,
         emit: Emit = ignore,
         journal: Journal | None = None,
+        dispatch: Dispatch | None = None,
     ) -> Run:
-        """The run of `task`, ready to be executed; see `run`.
+        """The run of `task`, ready to be executed; see `run`. `dispatch` has others work the subtasks.
 
         Raises:
             ConfigError: when a role that the run needs has no model.
@@ -135,12 +138,39 @@ class Town:
         chronicle = Chronicle(emit, journal)
         caps = self.caps(options)
         journal.note(f"budget.e{journal.epoch}", caps, kind="budget")
+        purse = Purse(self.admission, journal, self.prices, caps, chronicle)
+        return Run(task, self._shop(options, journal, chronicle, purse), chronicle, purse, dispatch)
+
+    async def work(
+        self, plan: Plan, subtask: Subtask, options: RunOptions, journal: Journal, crew: Crew | None = None
+    ) -> Result:
+        """Work one subtask of a run that somebody else drives; `journal` knows what it needs.
+
+        Raises:
+            ConfigError: when a role that it needs has no model.
+        """
+        chronicle = Chronicle(ignore, journal, subtask.id)
+        purse = Purse(self.admission, journal, self.prices, self.caps(options), chronicle)
+        shop = self._shop(options, journal, chronicle, purse)
+        # A brief that could not be had is not asked for once more by every worker.
+        briefed = journal.recorded("brief", Answer) is not None
+        brief = await shop.team.mayor.brief(plan) if briefed else ""
+        delivery = Judgement(Elsewhere(), journal, chronicle) if options.output_dir is not None else None
+        needs = {name: journal.recorded(f"{name}.result", Done) for name in subtask.depends}
+        worker = shop.worker(plan, brief, delivery, crew)
+        return await worker.work(subtask, {name: done for name, done in needs.items() if done is not None})
+
+    def crew(self, options: RunOptions, emit: Emit) -> Crew:
+        """The places of work of a run, for all of its subtasks that are worked here."""
+        router = self.router(emit=emit)
+        return Workshop(self.team(router, options), router, options, MemoryJournal(""), emit).crew()
+
+    def _shop(self, options: RunOptions, journal: Journal, chronicle: Chronicle, purse: Purse) -> Workshop:
         tracker = CostTracker()
         tracker.records.extend(spent_before(journal))
-        purse = Purse(self.admission, journal, self.prices, caps, chronicle)
         router = self.router(emit=chronicle, tracker=tracker, admission=purse)
         team = self.team(router, options, JournalledCalls(router, journal))
-        return Run(task, Workshop(team, router, options, journal, chronicle), chronicle, purse)
+        return Workshop(team, router, options, journal, chronicle)
 
     def caps(self, options: RunOptions) -> Caps:
         """The budget of a run: its own, or the configuration's."""

@@ -31,6 +31,7 @@ class _Lazy(click.Group):
 
     table: ClassVar[dict[str, str]] = {
         "run": "Turn a task into finished work.",
+        "worker": "Work the subtasks of runs that others drive.",
         "resume": "Go on with a run that did not end, or did not end well.",
         "runs": "List the runs: how they ended, what they cost.",
         "show": "Show all that is known of one run.",

@@ -6,23 +6,26 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, cast
 
 import click
 from msgspec import Struct
 
-from electrictown.errors import StoppedError, UsageError
+from electrictown.errors import ElectrictownError, StoppedError, UsageError
+from electrictown.events import Noted
 from electrictown.redact import mask
 
 if TYPE_CHECKING:
+    from electrictown.engine.remote import Dispatch
     from electrictown.engine.run import Run
     from electrictown.events import Event
     from electrictown.journal.journal import Journal, Store
-    from electrictown.llm.machine_slots import MachineSlots
+    from electrictown.journal.postgres_journal import PostgresJournal
+    from electrictown.llm.slots import Slots
     from electrictown.work import Report
 
-__all__ = ["Driver", "Output", "drive", "opened", "shared_slots"]
+__all__ = ["Driver", "Output", "Premises", "drive", "premises"]
 
 _INTERRUPTED = 130
 
@@ -87,6 +90,7 @@ class Driver:
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
         self._interrupts = 0
+        self._cut: Callable[[], object] = lambda: None
         self.report: Report | None = None
         self.resumable = False
         self.where = ""
@@ -95,16 +99,31 @@ class Driver:
         """Show `event`."""
         self._emit(event)
 
-    async def execute(self, run: Run, journal: Journal) -> None:
-        """Execute `run` to its end, and let go of its `journal`.
+    def cut(self, error: ElectrictownError) -> None:
+        """End the run at once, since it may not go on; it can be taken up again."""
+        self._emit(Noted(text=error.message, level="warning"))
+        self._cut()
+
+    async def execute(
+        self, prepare: Callable[[Dispatch | None], Run], journal: Journal, at: Premises
+    ) -> None:
+        """Execute the run that `prepare` makes to its end, and let go of its `journal`.
 
         Raises:
             CancelledError: when it was cut; `report` is there all the same.
             JournalError: when the last steps could not be written.
         """
+        try:
+            async with at.dispatching(journal) if at.dispatching else nullcontext() as dispatch:
+                await self._execute(prepare(dispatch), journal)
+        finally:
+            await journal.aclose()
+
+    async def _execute(self, run: Run, journal: Journal) -> None:
         loop = asyncio.get_running_loop()
         main = asyncio.current_task()
         assert main is not None  # noqa: S101  (a coroutine that runs has a task)
+        self._cut = main.cancel
 
         def interrupt() -> None:
             self._interrupts += 1
@@ -122,9 +141,7 @@ class Driver:
         finally:
             self.show(run.report)
             cancelled.cancel()
-            with suppress(asyncio.CancelledError):
-                await cancelled
-            await journal.aclose()
+            await asyncio.wait((cancelled,))
 
     def show(self, report: Report | None) -> None:
         """Take `report` for what came of the run."""
@@ -132,28 +149,47 @@ class Driver:
         self.resumable = report is not None and report.outcome in ("failed", "interrupted")
 
 
+class Premises(Struct, frozen=True):
+    """What a run is driven from: the store of its journal, the slots it shares with others, and who finds
+    other machines for its subtasks (None: nobody, it works them itself).
+    """
+
+    store: Store
+    slots: Slots
+    dispatching: Callable[[Journal], AbstractAsyncContextManager[Dispatch]] | None = None
+
+
 @asynccontextmanager
-async def opened(db: str, environ: Mapping[str, str]) -> AsyncGenerator[Store]:
-    """The store at `db` ("" for this machine's own), closed on leaving.
+async def premises(db: str, environ: Mapping[str, str], driver: Driver) -> AsyncGenerator[Premises]:
+    """Where the run of `driver` is driven from: this machine's own store ("" or a file's path), or a
+    PostgreSQL that other machines share. Closed on leaving.
 
     Raises:
-        JournalError: when it cannot be opened.
+        JournalError: when the store cannot be opened.
+        UsageError: when `db` names none.
     """
-    from electrictown.journal.stores import open_store
+    from electrictown.journal.stores import is_shared, open_store, state_folder
 
-    store = await open_store(db, environ)
-    try:
-        yield store
-    finally:
-        await store.aclose()
+    async with AsyncExitStack() as stack:
+        store = await open_store(db, environ)
+        stack.push_async_callback(store.aclose)
+        if not is_shared(db):
+            from electrictown.llm.machine_slots import MachineSlots
 
+            yield Premises(store, MachineSlots(state_folder(environ) / "slots"))
+            return
+        from electrictown.engine.dispatch import Dispatcher
+        from electrictown.journal.postgres import PostgresStore
+        from electrictown.llm.postgres_slots import PostgresSlots
 
-def shared_slots(environ: Mapping[str, str]) -> MachineSlots:
-    """The in-flight limits that all runs of this person on this machine keep together."""
-    from electrictown.journal.stores import state_folder
-    from electrictown.llm.machine_slots import MachineSlots
-
-    return MachineSlots(state_folder(environ) / "slots")
+        assert isinstance(store, PostgresStore)  # noqa: S101  (open_store goes by the same word)
+        database = store.database
+        slots = await stack.enter_async_context(PostgresSlots(database, driver.cut))
+        yield Premises(
+            store,
+            slots,
+            lambda journal: Dispatcher(database, cast("PostgresJournal", journal), emit=driver.emit),
+        )
 
 
 def _print_json(report: Report) -> None:

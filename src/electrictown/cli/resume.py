@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 from msgspec.structs import replace
 
-from electrictown.cli.drive import Driver, Output, drive, opened, shared_slots
+from electrictown.cli.drive import Driver, Output, drive, premises
 from electrictown.cli.journals import db_option, run_argument, store_url
 from electrictown.cli.setup import environment
 from electrictown.errors import UsageError
+from electrictown.redact import mask
 
 if TYPE_CHECKING:
     from electrictown.budget.caps import Caps
@@ -76,23 +77,23 @@ async def _resume(given: _Given, driver: Driver) -> None:
 
     environ = environment(given["env_file"])
     url = store_url(given["db"], environ)
-    driver.where = f" --db {given['db']}" if given["db"] and "://" not in given["db"] else ""
-    async with opened(url, environ) as store:
-        row = await store.find(given["name"])
-        if await _is_over(store, row, driver, given):
+    driver.where = f" --db {mask(given['db'])}" if given["db"] else ""
+    async with premises(url, environ, driver) as at:
+        row = await at.store.find(given["name"])
+        if await _is_over(at.store, row, driver, given):
             return
-        journal = await store.resume(row.run)
+        journal = await at.store.resume(row.run)
         try:
             header = journal.recorded("run", Header)
             if header is None:
                 raise UsageError(f"the run {row.run} was never begun", "start it anew with et run")
             config = restore(header.config, header.file, environ)
             options = replace(RunOptions.of(header.settings), plan=journal.recorded("plan", Plan))
-            async with Town.open(config, shared_slots(environ)) as town:
+            async with Town.open(config, at.slots) as town:
                 options = replace(options, caps=_caps(given["budget"], journal, town.caps(options), config))
                 await town.check_prices(options)
-                run = town.prepare(header.task, options, emit=driver.emit, journal=journal)
-                await driver.execute(run, journal)
+                prepare = partial(town.prepare, header.task, options, driver.emit, journal)
+                await driver.execute(prepare, journal, at)
         finally:
             await journal.aclose()
 

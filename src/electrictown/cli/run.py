@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 from msgspec.structs import replace
 
-from electrictown.cli.drive import Driver, Output, drive, opened, shared_slots
+from electrictown.cli.drive import Driver, Output, drive, premises
 from electrictown.cli.setup import GoFlags, Headed, config_option, environment, settle
 from electrictown.cli.version import version
 from electrictown.errors import UsageError
+from electrictown.redact import mask
 
 if TYPE_CHECKING:
     from electrictown.budget.caps import Caps
@@ -91,6 +92,7 @@ class _Given(TypedDict):
     as_jsonl: bool
     quiet: bool
     env_file: str | None
+    db: str | None
     budget: str | None
 
 
@@ -112,6 +114,11 @@ class _Output(Headed):
 @click.argument("task", nargs=-1)
 @config_option
 @click.option("--env-file", metavar="FILE", help="KEY=VALUE lines to add to the environment.")
+@click.option(
+    "--db",
+    metavar="URL",
+    help="A PostgreSQL whose `et worker` processes work the subtasks.  [default: cluster.db]",
+)
 @click.option(
     "--role", "supervisor", metavar="NAME", default="mayor", show_default=True, help="The role that plans."
 )
@@ -244,13 +251,15 @@ async def _begin(task: Task, options: RunOptions, given: _Given, driver: Driver)
     environ = environment(given["env_file"])
     config = await settle(given["config"], environ, quiet=given["quiet"])
     options = replace(options, caps=_caps(given["budget"], config, quiet=given["quiet"]))
-    async with opened("", environ) as store, Town.open(config, shared_slots(environ)) as town:
+    db = given["db"] or config.cluster.db
+    driver.where = f" --db {mask(given['db'])}" if given["db"] else ""
+    async with premises(db, environ, driver) as at, Town.open(config, at.slots) as town:
         town.team(town.router(), options)  # what cannot be run is no run
         await town.check_prices(options)
         header = town.header(task, options, version())
-        journal = await store.begin(new_run_id(), header)
-        run = town.prepare(task, options, emit=driver.emit, journal=journal)
-        await driver.execute(run, journal)
+        journal = await at.store.begin(new_run_id(), header)
+        prepare = partial(town.prepare, task, options, driver.emit, journal)
+        await driver.execute(prepare, journal, at)
 
 
 def _caps(text: str | None, config: Config, *, quiet: bool) -> Caps:

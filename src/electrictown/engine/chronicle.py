@@ -9,7 +9,17 @@ from __future__ import annotations
 from contextlib import suppress
 
 from electrictown.errors import JournalError
-from electrictown.events import Emit, Event, FileRefused, FileWritten, HopTaken, Noted, PlanMade, ignore
+from electrictown.events import (
+    Emit,
+    Event,
+    FileRefused,
+    FileWritten,
+    HopTaken,
+    Noted,
+    PlanMade,
+    SubtaskEnded,
+    ignore,
+)
 from electrictown.journal.journal import Journal
 from electrictown.work import Hop
 
@@ -44,8 +54,8 @@ class Chronicle:
             if self._journal is not None and isinstance(event, HopTaken | Noted):
                 self._decide(self._journal, event)
         self._emit(event)
-        if self._journal is not None:
-            self._journal.tell(event)
+        if self._journal is not None and not (self._scope and isinstance(event, SubtaskEnded)):
+            self._journal.tell(event)  # the end of a subtask is told by the driver of the run
 
     def _decide(self, journal: Journal, event: HopTaken | Noted) -> None:
         self._decisions += 1

@@ -12,7 +12,7 @@ from electrictown.journal.records import Receipt, WrittenFile
 from electrictown.work import File
 from electrictown.workspace.folder import Refused, Written, digest_of
 
-__all__ = ["Delivery", "Place"]
+__all__ = ["Delivery", "Judgement", "Place"]
 
 
 class Place(Protocol):
@@ -104,3 +104,26 @@ class Delivery:
             if file.kept:
                 note = f"{file.path} was there before; the old one is kept as {file.kept}"
                 self._emit(Noted(text=note))
+
+
+class Judgement(Delivery):
+    """Judges files for a folder on another machine: who has the folder writes, records and tells."""
+
+    async def deliver(
+        self,
+        key: str,
+        files: Sequence[File],
+        refused: Sequence[Refused] = (),
+        *,
+        replacing: Collection[str] = (),
+    ) -> Receipt:
+        """What would become of `files`, as far as can be told from here."""
+        written: list[WrittenFile] = []
+        cannot = [(r.path, r.reason) for r in refused]
+        for file in files:
+            outcome = await self._place.write(file, key.partition(".")[0], replacing=replacing)
+            if isinstance(outcome, Written):
+                written.append(WrittenFile(outcome.path, digest_of(file.text), outcome.bytes))
+            else:
+                cannot.append((outcome.path, outcome.reason))
+        return Receipt(tuple(written), tuple(cannot))

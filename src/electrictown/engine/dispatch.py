@@ -95,6 +95,14 @@ class Dispatcher:
             raise BudgetExceeded(result.error.message, result.error.hint)
         return result
 
+    async def caught_up(self) -> None:
+        """Have the journal know all that workers have written.
+
+        Raises:
+            JournalError: when it cannot be read.
+        """
+        await self._journal.refresh()
+
     def _known(self, subtask: str) -> bool:
         keys = {f"{subtask}.result", failed_key(subtask, self._journal.epoch)}
         return any(self._journal.recorded(key, object) is not None for key in keys)

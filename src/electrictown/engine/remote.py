@@ -26,6 +26,10 @@ class Dispatch(Protocol):
         """
         ...
 
+    async def caught_up(self) -> None:
+        """Have the journal know all that was written elsewhere."""
+        ...
+
 
 class RemoteWorker:
     """A `Worker` that works nothing itself. `halted` is why nothing more may be begun.

@@ -13,7 +13,7 @@ from electrictown.redact import mask
 if TYPE_CHECKING:
     from electrictown.journal.journal import Store
 
-__all__ = ["journal_file", "open_store", "state_folder"]
+__all__ = ["is_shared", "journal_file", "open_store", "state_folder"]
 
 _POSTGRES = ("postgresql://", "postgres://")
 
@@ -33,6 +33,11 @@ def journal_file(environ: Mapping[str, str]) -> Path:
     return state_folder(environ) / "journal.db"
 
 
+def is_shared(db: str | None) -> bool:
+    """Whether `db` names a store that several machines can share."""
+    return bool(db and db.startswith(_POSTGRES))
+
+
 async def open_store(db: str | None, environ: Mapping[str, str]) -> Store:
     """The store that `db` names: a URL of PostgreSQL, the path of a file, or None for this machine's own.
 
@@ -40,7 +45,7 @@ async def open_store(db: str | None, environ: Mapping[str, str]) -> Store:
         UsageError: when `db` is none of them, or what it needs is not installed.
         JournalError: when the store cannot be used.
     """
-    if db and db.startswith(_POSTGRES):
+    if db and is_shared(db):
         return await _postgres(db)
     if db and "://" in db:
         raise UsageError(
