@@ -283,7 +283,7 @@ async def test_a_journal_in_memory_has_no_feed_and_can_be_cancelled() -> None:
     hears = asyncio.create_task(journal.cancelled())
     await asyncio.sleep(0)
     assert not hears.done()
-    await journal.record("cancel", None, kind="cancel")
+    await journal.record("cancel.e1", None, kind="cancel")
     async with asyncio.timeout(2):
         await hears
     assert (journal.run, journal.epoch, len(journal.steps())) == ("r1", 1, 1)

@@ -481,8 +481,22 @@ async def test_the_driver_hears_that_it_is_to_stop(place: Place, store: Store) -
     await journal.aclose()
     assert (await store.find("r1")).state == "cancelled"
     step = (await store.steps("r1", kinds=("cancel",)))[0]
-    assert (step.key, step.read(Cancelled).at) == ("cancel", step.at)
+    assert (step.key, step.read(Cancelled).at) == ("cancel.e1", step.at)
     await other.aclose()
+
+
+async def test_who_goes_on_with_a_cancelled_run_is_not_stopped_by_the_old_wish(store: Store) -> None:
+    journal = await store.begin("r1", header())
+    await store.cancel("r1")
+    await journal.aclose()
+    again = await store.resume("r1")
+    hears = asyncio.create_task(again.cancelled())
+    await asyncio.sleep(0.7)
+    assert not hears.done()
+    await store.cancel("r1")
+    await asyncio.wait_for(hears, 2)
+    await again.aclose()
+    assert (await store.find("r1")).state == "cancelled"
 
 
 async def test_who_no_longer_listens_leaves_nothing_open(store: Store) -> None:

@@ -16,7 +16,7 @@ from electrictown.engine.dispatch import failed_key
 from electrictown.engine.fleet import Janitor, Registration, timeout_of
 from electrictown.errors import ElectrictownError, JournalError, LeaseLostError, StoppedError
 from electrictown.events import Emit, Noted, ignore
-from electrictown.journal.driving import CANCEL
+from electrictown.journal.driving import cancel_key
 from electrictown.journal.postgres import PostgresStore
 from electrictown.journal.postgres_journal import PostgresJournal
 from electrictown.postgres import Link, pauses
@@ -237,7 +237,9 @@ class WorkerLoop:
             self._warn(f"the queue was not told what came of {job.subtask} of {job.run}; others will look")
 
     async def _work_leased(self, journal: PostgresJournal, job: Job) -> None:
-        if journal.recorded(CANCEL, object) is not None or journal.recorded(f"{job.subtask}.result", object):
+        if journal.recorded(cancel_key(journal.driver), object) is not None or journal.recorded(
+            f"{job.subtask}.result", object
+        ):
             return
         result = await self._result(journal, job)
         if isinstance(result, Failed):

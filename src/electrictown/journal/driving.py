@@ -15,14 +15,20 @@ from electrictown.journal.journal import Line, Step
 from electrictown.journal.through import through
 from electrictown.journal.values import to_json
 
-__all__ = ["CANCEL", "DrivenJournal", "Lane", "Put"]
+__all__ = ["CANCEL", "DrivenJournal", "Lane", "Put", "cancel_key"]
 
 T = TypeVar("T")
 Put = tuple[Step, bool]
 """The step that stands under a key, and whether it is the one that was put there."""
 
 CANCEL = "cancel"
-"""Key and kind of the step that asks for a run's end."""
+"""The kind of the step that asks for a run's end."""
+
+
+def cancel_key(driver: int) -> str:
+    """The key of the wish that the driver of this epoch ends the run; the next one may go on with it."""
+    return f"{CANCEL}.e{driver}"
+
 
 _LOOK = 0.5
 """Seconds between two looks for a wish to cancel."""
@@ -42,8 +48,8 @@ class Lane(Protocol):
         """Write events; one that is there already is left alone. A failure shuts nothing."""
         ...
 
-    async def wanted(self) -> bool:
-        """Whether the run has a step `cancel`."""
+    async def wanted(self, key: str) -> bool:
+        """Whether there is the step `key`, by which somebody wants this driver to end the run."""
         ...
 
     async def let_go(self) -> None:
@@ -144,8 +150,9 @@ class DrivenJournal:
         Raises:
             JournalError: when the store cannot be read.
         """
+        key = cancel_key(self._epoch)
         # Another program asks, so there is nothing here to be woken by.
-        while CANCEL not in self._steps and not await self._lane.wanted():  # noqa: ASYNC110
+        while key not in self._steps and not await self._lane.wanted(key):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK)
 
     async def aclose(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TypeVar
 
 from electrictown.events import Event
-from electrictown.journal.driving import CANCEL, DrivenJournal, Put
+from electrictown.journal.driving import DrivenJournal, Put
 from electrictown.journal.journal import Line, Step
 
 __all__ = ["MemoryJournal"]
@@ -38,8 +38,8 @@ class _Memory:
     def feed(self, lines: list[Line]) -> asyncio.Future[None]:
         return _done(None)
 
-    async def wanted(self) -> bool:
-        return CANCEL in self._steps
+    async def wanted(self, key: str) -> bool:
+        return key in self._steps
 
     async def let_go(self) -> None:
         pass

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from electrictown.errors import JournalError, LeaseLostError, RunBusyError
 from electrictown.journal import postgres_tables as tables
-from electrictown.journal.driving import CANCEL
+from electrictown.journal.driving import CANCEL, cancel_key
 from electrictown.journal.journal import Line, RunRow, Step
 from electrictown.journal.postgres_journal import PostgresJournal
 from electrictown.journal.postgres_lane import PostgresLane
@@ -27,7 +27,7 @@ __all__ = ["PostgresStore"]
 
 T = TypeVar("T")
 
-_KNOWN = ("run", "plan", "brief", CANCEL)
+_KNOWN = ("run", "plan", "brief")
 """What the worker of any subtask needs to know of its run."""
 _RELEASED = 5.0
 """Seconds that the server is given to notice that the driver's connection before this one is gone."""
@@ -103,8 +103,9 @@ class PostgresStore:
             JournalError: when the store cannot be read or written.
         """
         epoch = await self._writing.run(lambda c: tables.take_lease(c, run, subtask, worker))
-        steps = await self._reading.run(lambda c: tables.fetch_steps(c, run, _KNOWN, subtask))
         driver = await self._reading.run(lambda c: tables.epoch_of(c, run, ""))
+        known = (*_KNOWN, cancel_key(driver))
+        steps = await self._reading.run(lambda c: tables.fetch_steps(c, run, known, subtask))
         lane = PostgresLane(self._writing, run, epoch=epoch, subtask=subtask, leave=_nothing)
         return PostgresJournal(
             lane, run, epoch, steps, driver=driver, reading=self._reading, listener=await self._ears()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from electrictown.journal import postgres_tables as tables
-from electrictown.journal.driving import CANCEL, DrivenJournal, Put
+from electrictown.journal.driving import DrivenJournal, Put, cancel_key
 from electrictown.journal.journal import Step
 from electrictown.journal.postgres_lane import PostgresLane
 from electrictown.journal.postgres_ledger import Charge, Shortage, Spent, spent
@@ -151,7 +151,7 @@ class PostgresJournal(DrivenJournal):
         Raises:
             JournalError: when the store cannot be read.
         """
-        await self.wait_for(CANCEL)
+        await self.wait_for(cancel_key(self.driver))
 
     async def aclose(self) -> None:
         """Commit what is left, write the feed, and let go of the run; see `Journal.aclose`."""

@@ -79,9 +79,9 @@ class PostgresLane:
         task.add_done_callback(self._feeding.discard)
         return task
 
-    async def wanted(self) -> bool:
-        """Whether the run has a step `cancel`."""
-        return await self._link.run(lambda c: tables.wanted(c, self._run))
+    async def wanted(self, key: str) -> bool:
+        """Whether there is the step `key`, by which somebody wants this driver to end the run."""
+        return await self._link.run(lambda c: tables.has(c, self._run, key))
 
     async def let_go(self) -> None:
         """Give up the lease. May be called again."""

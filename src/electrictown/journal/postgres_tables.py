@@ -26,6 +26,7 @@ __all__ = [
     "epoch_of",
     "facts",
     "fetch_steps",
+    "has",
     "holder",
     "ids",
     "insert_cancel",
@@ -42,7 +43,6 @@ __all__ = [
     "terminate",
     "try_lock",
     "unlock_all",
-    "wanted",
 ]
 
 WORKERS_FROM: Final = 1_000_000
@@ -109,7 +109,9 @@ _FACTS: Final = """
 SELECT r.run, r.created, h.value::text,
     (SELECT count(*) FROM electrictown.steps d
         WHERE d.run = r.run AND d.key >= 'driver.' AND d.key < 'driver/') AS drivers,
-    EXISTS (SELECT 1 FROM electrictown.steps c WHERE c.run = r.run AND c.key = 'cancel') AS cancelled,
+    EXISTS (SELECT 1 FROM electrictown.steps c WHERE c.run = r.run AND c.key = 'cancel.e' || (
+        SELECT count(*) FROM electrictown.steps d
+        WHERE d.run = r.run AND d.key >= 'driver.' AND d.key < 'driver/')) AS cancelled,
     EXISTS (SELECT 1 FROM pg_locks k WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 1
         AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND k.classid::bigint = (r.lock >> 32) & 4294967295
@@ -275,7 +277,7 @@ async def insert_lines(connection: Connection, run: str, epoch: int, lines: Sequ
 
 
 async def insert_cancel(connection: Connection, step: Step) -> None:
-    """The wish to cancel a run, which needs no lease, and the news of it.
+    """The wish that the run's driver ends it, which needs no lease, and the news of it.
 
     Raises:
         UnknownRunError: when there is no such run.
@@ -283,12 +285,13 @@ async def insert_cancel(connection: Connection, step: Step) -> None:
     found = await _one(
         connection,
         "WITH wish AS (INSERT INTO electrictown.steps (run, key, kind, at, epoch, value)"
-        " SELECT run, %(key)s, %(kind)s, %(at)s, %(epoch)s, %(value)s::json FROM electrictown.runs"
+        " SELECT run, 'cancel.e' || (SELECT count(*) FROM electrictown.steps d"
+        " WHERE d.run = %(run)s AND d.key >= 'driver.' AND d.key < 'driver/'),"
+        " %(kind)s, %(at)s, %(epoch)s, %(value)s::json FROM electrictown.runs"
         " WHERE run = %(run)s ON CONFLICT DO NOTHING)"
         " SELECT pg_notify(%(channel)s, '') FROM electrictown.runs WHERE run = %(run)s",
         {
             "run": step.run,
-            "key": step.key,
             "kind": step.kind,
             "at": step.at,
             "epoch": step.epoch,
@@ -412,10 +415,10 @@ async def drivers(connection: Connection, run: str) -> int:
     return cast("int", found[0])
 
 
-async def wanted(connection: Connection, run: str) -> bool:
-    """Whether somebody wants the run cancelled."""
-    query = "SELECT 1 FROM electrictown.steps WHERE run = %s AND key = 'cancel'"
-    return await _one(connection, query, (run,)) is not None
+async def has(connection: Connection, run: str, key: str) -> bool:
+    """Whether the run has a step of that key."""
+    query = "SELECT 1 FROM electrictown.steps WHERE run = %s AND key = %s"
+    return await _one(connection, query, (run, key)) is not None
 
 
 async def ids(connection: Connection) -> list[str]:

@@ -17,7 +17,7 @@
     intent    t07.files1.begun         Receipt      the files that are about to be written
     failure   CALL.eE.rN.failed        Exchange     what was asked and answered when a request failed
     end       end.eE                   work.Report
-    cancel    cancel                   Cancelled
+    cancel    cancel.eE                Cancelled
 
 CALL is the key of the logical call a request belongs to; E the epoch; N counts.
 """

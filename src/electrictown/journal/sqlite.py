@@ -15,7 +15,7 @@ from typing import TypeVar
 from electrictown.errors import JournalError
 from electrictown.journal import tables
 from electrictown.journal.driver_lock import DriverLock, driven
-from electrictown.journal.driving import CANCEL, DrivenJournal, Put
+from electrictown.journal.driving import CANCEL, DrivenJournal, Put, cancel_key
 from electrictown.journal.journal import Line, RunRow, Step
 from electrictown.journal.records import Cancelled, Driver, Header
 from electrictown.journal.rows import named, row_of
@@ -103,11 +103,11 @@ class SqliteStore:
             UnknownRunError: when there is none.
         """
         now = time.time()
-        step = Step(0, run, CANCEL, CANCEL, now, 0, to_json(Cancelled(now)))
+        wish = to_json(Cancelled(now))
 
         def ask(file: sqlite3.Connection) -> None:
-            tables.drivers(file, run)
-            tables.insert_step(file, step)
+            key = cancel_key(tables.drivers(file, run))
+            tables.insert_step(file, Step(0, run, key, CANCEL, now, 0, wish))
 
         await through(self._writer.submit(ask))
 
@@ -117,7 +117,9 @@ class SqliteStore:
 
     async def _drive(self, run: str, header: bytes | None, program: str) -> DrivenJournal:
         lock = DriverLock(self._locks, run)
-        lane = _SqliteLane(run, self._writer, lock, lambda: self._read(lambda file: tables.wanted(file, run)))
+        lane = _SqliteLane(
+            run, self._writer, lock, lambda key: self._read(lambda file: tables.has(file, run, key))
+        )
         driver = to_json(Driver(os.getpid(), socket.gethostname(), program))
         try:
             await self._take(lock)
@@ -163,7 +165,7 @@ class _SqliteLane:
     """A run's way into the file."""
 
     def __init__(
-        self, run: str, writer: Writer, lock: DriverLock, wanted: Callable[[], Awaitable[bool]]
+        self, run: str, writer: Writer, lock: DriverLock, wanted: Callable[[str], Awaitable[bool]]
     ) -> None:
         self._run = run
         self._writer = writer
@@ -177,8 +179,8 @@ class _SqliteLane:
     def feed(self, lines: list[Line]) -> asyncio.Future[None]:
         return self._writer.submit(lambda file: tables.insert_lines(file, self._run, lines))
 
-    async def wanted(self) -> bool:
-        return await self._wanted()
+    async def wanted(self, key: str) -> bool:
+        return await self._wanted(key)
 
     async def let_go(self) -> None:
         await in_thread(self._lock.release)

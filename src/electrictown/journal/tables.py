@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from electrictown.errors import JournalError
+from electrictown.journal.driving import cancel_key
 from electrictown.journal.journal import SCHEMA, Line, Step
 from electrictown.journal.rows import RunFacts, unknown
 
@@ -19,6 +20,7 @@ __all__ = [
     "connect",
     "drivers",
     "facts",
+    "has",
     "ids",
     "insert_lines",
     "insert_run",
@@ -27,7 +29,6 @@ __all__ = [
     "lines",
     "look_in",
     "steps",
-    "wanted",
 ]
 
 _TABLES = """
@@ -207,9 +208,9 @@ def drivers(connection: sqlite3.Connection, run: str) -> int:
     return found.fetchone()[0]
 
 
-def wanted(connection: sqlite3.Connection, run: str) -> bool:
-    """Whether somebody wants the run cancelled."""
-    found = connection.execute("SELECT 1 FROM steps WHERE run = ? AND key = 'cancel'", (run,))
+def has(connection: sqlite3.Connection, run: str, key: str) -> bool:
+    """Whether the run has a step of that key."""
+    found = connection.execute("SELECT 1 FROM steps WHERE run = ? AND key = ?", (run, key))
     return found.fetchone() is not None
 
 
@@ -231,14 +232,20 @@ def facts(
     """What is known of the runs, newest first; of `run` only, where one is named."""
     found = connection.execute(
         "SELECT r.run, r.created, h.value,"
-        " (SELECT count(*) FROM steps d WHERE d.run = r.run AND d.key GLOB 'driver.*'),"
-        " (SELECT count(*) FROM steps c WHERE c.run = r.run AND c.key = 'cancel')"
+        " (SELECT count(*) FROM steps d WHERE d.run = r.run AND d.key GLOB 'driver.*')"
         " FROM runs r CROSS JOIN steps h ON h.run = r.run AND h.key = 'run'"  # CROSS: runs first
         " WHERE r.run = coalesce(?, r.run) AND r.created >= coalesce(?, r.created)"
         " ORDER BY h.seq DESC LIMIT ?",
         (run, since, -1 if limit is None else limit),
     ).fetchall()
-    return [RunFacts(*row[:4], cancelled=bool(row[4]), end=_end(connection, row[0], row[3])) for row in found]
+    return [
+        RunFacts(
+            *row,
+            cancelled=has(connection, row[0], cancel_key(row[3])),
+            end=_end(connection, row[0], row[3]),
+        )
+        for row in found
+    ]
 
 
 def _end(connection: sqlite3.Connection, run: str, epoch: int) -> Step | None:
