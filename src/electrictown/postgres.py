@@ -70,17 +70,12 @@ class Database:
     """A PostgreSQL database, by its URL (or `key=value` words); `owner` names this process to the server.
 
     Raises:
-        UsageError: when the address cannot be read, the name is too long, or psycopg is not installed.
+        UsageError: when the address cannot be read, or psycopg is not installed.
     """
 
     def __init__(self, url: str | Secret, *, owner: str = "") -> None:
         self._url = url if isinstance(url, Secret) else Secret(url)
-        self.owner = owner
-        if len(owner.encode()) > _LONGEST_OWNER:
-            raise UsageError(
-                f"the name {owner!r} is too long for the server's list of connections",
-                f"it may have {_LONGEST_OWNER} bytes",
-            )
+        self.owner = _short(owner)
         try:
             from psycopg import ProgrammingError
             from psycopg.conninfo import conninfo_to_dict
@@ -136,6 +131,14 @@ class Database:
             await connection.close()
             raise
         return connection
+
+
+def _short(owner: str) -> str:
+    """`owner`, or what stands for it where the server's list of connections has no room for it."""
+    if len(owner.encode()) <= _LONGEST_OWNER:
+        return owner
+    head = owner.encode()[: _LONGEST_OWNER - 9].decode(errors="ignore")
+    return f"{head}-{blake2b(owner.encode(), digest_size=4).hexdigest()}"
 
 
 def lock_key(name: str) -> int:

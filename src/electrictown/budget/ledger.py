@@ -19,6 +19,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from electrictown.budget.caps import Cap, Caps
+from electrictown.budget.shared import Spent
 from electrictown.errors import BudgetExceeded, HaltError
 
 __all__ = ["NANO", "Amount", "Claim", "Ledger", "Scope"]
@@ -51,12 +52,16 @@ class Amount(Struct, frozen=True):
 
 
 _NOTHING = Amount()
+_UNSPENT = Spent()
 
 
 class Scope:
-    """One cap and what has become of it. `refusal` is set when it was reached: then it is closed."""
+    """One cap and what has become of it. `refusal` is set when it was reached: then it is closed.
 
-    __slots__ = ("cap", "name", "nano", "open", "refusal", "reserved", "spent", "warned")
+    `open` counts what is set aside here; `elsewhere` says that other machines may have set something aside.
+    """
+
+    __slots__ = ("cap", "elsewhere", "name", "nano", "open", "refusal", "reserved", "spent", "warned")
 
     def __init__(self, name: str, cap: Cap) -> None:
         self.name = name
@@ -65,6 +70,7 @@ class Scope:
         self.spent = _NOTHING
         self.reserved = _NOTHING
         self.open = 0
+        self.elsewhere = False
         self.refusal: BudgetExceeded | None = None
         self.warned = False
 
@@ -196,6 +202,19 @@ class Ledger:
             scope.spent += charged
         self.wake()
 
+    def release(self, scopes: Iterable[Scope], reserved: Amount) -> None:
+        """What was `reserved` is not wanted after all."""
+        self.settle(scopes, reserved, _NOTHING)
+
+    def learn(self, sums: Mapping[str, Spent]) -> None:
+        """What has become of the scopes, by name, over all the machines that work the run."""
+        for scope in (self.run, *self._scopes.values()):
+            known = sums.get(scope.name, _UNSPENT)
+            scope.spent = Amount(known.nano, known.tokens)
+            scope.reserved = Amount(known.open_nano, known.open_tokens)
+            scope.elsewhere = bool(known.open_nano or known.open_tokens)
+        self.wake()
+
     def spend(self, scopes: Iterable[Scope], charged: Amount) -> None:
         """Something that was spent before, or is taken for spent."""
         for scope in scopes:
@@ -266,7 +285,7 @@ class Ledger:
                 return _Verdict.REFUSED
             others = ahead.get(scope, _NOTHING)
             if scope.lacks(scope.spent + scope.reserved + others, claim.need):
-                if scope.open or scope in ahead:
+                if scope.open or scope.elsewhere or scope in ahead:
                     verdict = _Verdict.WAITS
                 elif verdict is _Verdict.GOES:
                     verdict = _Verdict.SHRINKS

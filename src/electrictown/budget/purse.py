@@ -7,6 +7,7 @@ taken up again. So N workers at once cannot overshoot, whatever becomes of them,
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +16,7 @@ from copy import copy
 from electrictown.budget.caps import Caps, unpriced
 from electrictown.budget.ledger import Amount, Claim, Ledger, Scope
 from electrictown.budget.reservation import Books, Reservation, charged_before, nano_up
+from electrictown.budget.shared import Charge, SharedBudget, Shortage
 from electrictown.errors import BudgetExceeded, HaltError
 from electrictown.events import Emit, Noted, ignore
 from electrictown.journal.journal import Journal
@@ -30,6 +32,9 @@ __all__ = ["Purse"]
 _NEARLY = 0.8
 """The share of a cap at which it is said that it is nearly spent."""
 
+_LOOK = 0.5
+"""Seconds between two looks at what other machines have settled, for who waits for it."""
+
 _NOBODY = Asking()
 
 
@@ -37,7 +42,8 @@ class Purse:
     """Admission with a budget, for one run and one event loop.
 
     `inner` has the slots, `journal` what was spent before and what is spent now, `caps` say how much may
-    be. Without any cap nothing is refused, and everything is written down all the same.
+    be. Without any cap nothing is refused, and everything is written down all the same. A journal that
+    many machines write (`SharedBudget`) has the last word: the caps hold for all of them together.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Purse:
         self._journal = journal
         self._prices = prices
         self._emit = emit
+        self._shared = journal if isinstance(journal, SharedBudget) else None
         self._ledger = Ledger(caps, self._worded)
         self._requests: Counter[str] = Counter()
         for role, subtask, amount in charged_before(journal):
@@ -103,7 +110,7 @@ class Purse:
         claim = await self._claim(target, request, asking)
         try:
             while True:
-                await self._ledger.turn(claim)
+                await self._turn(claim)
                 async with AsyncExitStack() as hands:
                     leave = self._inner.admit(target, request, asking, insist=insist)
                     lease = await self._ledger.unless_halted(hands.enter_async_context(leave))
@@ -114,12 +121,13 @@ class Purse:
                     if taken is None:
                         continue
                     amount, limit = taken
-                    if any(scope.cap for scope in claim.scopes):
-                        request = limited(request, limit)
+                    capped = any(scope.cap for scope in claim.scopes)
+                    asked = limited(request, limit) if capped else request
                     reservation = Reservation(
-                        self._books(), lease, target, request, asking, claim.scopes, amount
+                        self._books(), lease, target, asked, asking, claim.scopes, amount
                     )
-                    await self._written(reservation)
+                    if not await self._written(reservation):
+                        continue  # others were faster to set something aside
                     try:
                         yield reservation
                     finally:
@@ -170,21 +178,59 @@ class Purse:
         limit = usual_limit(target) if own is None else own
         return Claim(target.label, scopes, amount, limit, LEAST_OUTPUT if own is None else limit)
 
-    async def _written(self, reservation: Reservation) -> None:
-        """Put `reservation` into the journal under a key of its own; without that nothing goes out."""
+    async def refresh(self) -> None:
+        """Know what all who work the run have spent, where several machines do.
+
+        Raises:
+            JournalError: when that cannot be read.
+        """
+        if self._shared is not None:
+            self._ledger.learn(await self._shared.spent())
+
+    async def _turn(self, claim: Claim) -> None:
+        """Wait until `claim` may be taken. What other machines settle is looked up, now and then."""
+        if self._shared is None:
+            await self._ledger.turn(claim)
+            return None
+        while True:
+            await self.refresh()
+            patience = asyncio.timeout(_LOOK)
+            try:
+                async with patience:
+                    return await self._ledger.turn(claim)
+            except TimeoutError:
+                if not patience.expired():
+                    raise
+
+    async def _written(self, reservation: Reservation) -> bool:
+        """Put `reservation` into the journal under a key of its own; without that nothing goes out.
+
+        False where other machines have set so much aside meanwhile that there is no room for it.
+        """
         call = reservation.call
         try:
             while True:
                 self._requests[call] += 1
                 reservation.key = f"{call}.e{self._journal.epoch}.r{self._requests[call]}"
-                if await self._journal.record(reservation.key, reservation.reserved(), kind="reserve"):
-                    return
+                came = await self._reserve(reservation)
+                if isinstance(came, Shortage):
+                    reservation.undo()
+                    return False
+                if came:
+                    return True
         except BaseException:
             reservation.withdraw()
             raise
 
+    async def _reserve(self, reservation: Reservation) -> bool | Shortage:
+        key, value, amount = reservation.key, reservation.reserved(), reservation.amount
+        if self._shared is None:
+            return await self._journal.record(key, value, kind="reserve")
+        charges = [Charge(s.name, s.nano, s.cap.tokens) for s in reservation.scopes]
+        return await self._shared.reserve(key, value, charges, nano=amount.nano, tokens=amount.tokens)
+
     def _books(self) -> Books:
-        return Books(self._journal, self._ledger, self._prices, self._settled)
+        return Books(self._journal, self._shared, self._ledger, self._prices, self._settled)
 
     def _settled(self, reservation: Reservation, charged: Amount) -> None:
         """Something was paid: say what a person should know."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from electrictown.budget.exchanges import exchange_of
 from electrictown.budget.ledger import NANO, Amount, Ledger, Scope
+from electrictown.budget.shared import SharedBudget
 from electrictown.errors import AuthError, JournalError, ProviderError
 from electrictown.journal.journal import Journal
 from electrictown.journal.records import Reserved, Settled
@@ -39,12 +40,28 @@ def nano_up(usd: float | None) -> int:
 
 
 class Books(Struct, frozen=True):
-    """Where a reservation is settled; `settled` hears of it with what was charged."""
+    """Where a reservation is settled; `settled` hears of it with what was charged.
+
+    `shared` is the journal where many machines write it, None where one does.
+    """
 
     journal: Journal
+    shared: SharedBudget | None
     ledger: Ledger
     prices: Prices
     settled: Callable[[Reservation, Amount], None]
+
+    def settle(self, key: str, settled: Settled, charged: Amount) -> None:
+        """Write down what the reservation `key` came to.
+
+        Raises:
+            JournalError: when something before it could not be committed.
+        """
+        name, shared = f"{key}.settled", self.shared
+        if shared is None:
+            self.journal.note(name, settled, kind="settle")
+        else:
+            shared.settle(name, settled, of=key, nano=charged.nano, tokens=charged.tokens)
 
 
 class Reservation:
@@ -147,6 +164,11 @@ class Reservation:
         with suppress(JournalError):  # the one that is on its way says the same
             self._settle("abandoned", _NOTHING, None, 0.0, billed=False)
 
+    def undo(self) -> None:
+        """It was not written down, since there is no room for it: nothing is set aside."""
+        self._over = True
+        self._books.ledger.release(self.scopes, self.amount)
+
     # --- the bill
 
     def _bill(self, usage: Usage | None, usd: float | None) -> Amount:
@@ -192,31 +214,28 @@ class Reservation:
         asking, target, tokens = self._asking, self._target, usage or _UNKNOWN
         self._books.ledger.settle(self.scopes, self.amount, charged)
         self._books.settled(self, charged)
-        self._books.journal.note(
-            f"{self.key}.settled",
-            Settled(
-                call=self.call,
-                role=asking.role,
-                provider=target.provider,
-                model=target.model,
-                outcome=outcome,
-                alias=target.alias,
-                subtask=asking.subtask,
-                seconds=asyncio.get_running_loop().time() - self._started,
-                input=tokens.input,
-                cache_read=tokens.cache_read,
-                cache_write=tokens.cache_write,
-                output=tokens.output,
-                reasoning=tokens.reasoning,
-                usd=usd,
-                charged_usd=charged.usd,
-                charged_tokens=charged.tokens,
-                billed=billed,
-                partial=partial or tokens.partial,
-                error=error,
-            ),
-            kind="settle",
+        settled = Settled(
+            call=self.call,
+            role=asking.role,
+            provider=target.provider,
+            model=target.model,
+            outcome=outcome,
+            alias=target.alias,
+            subtask=asking.subtask,
+            seconds=asyncio.get_running_loop().time() - self._started,
+            input=tokens.input,
+            cache_read=tokens.cache_read,
+            cache_write=tokens.cache_write,
+            output=tokens.output,
+            reasoning=tokens.reasoning,
+            usd=usd,
+            charged_usd=charged.usd,
+            charged_tokens=charged.tokens,
+            billed=billed,
+            partial=partial or tokens.partial,
+            error=error,
         )
+        self._books.settle(self.key, settled, charged)
 
 
 def _unbilled(error: ProviderError) -> bool:
