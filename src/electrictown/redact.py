@@ -16,6 +16,8 @@ __all__ = ["Secret", "mask"]
 
 _MASK = "***"
 _SHORTEST = 6
+_WORDS = frozenset({"ollama", "openai", "anthropic", "gemini"})
+"""What servers that want any key at all are given: no secret, and words that messages and files need."""
 _known: list[str] = []
 """Every secret made so far, the longest first: one may be the beginning of another."""
 
@@ -37,7 +39,7 @@ class Secret:
     def __init__(self, value: str) -> None:
         self._value = value
         # Very short values would blot out ordinary words.
-        if len(value) >= _SHORTEST:
+        if len(value) >= _SHORTEST and value not in _WORDS:
             _remember(value)
             _remember(base64.b64encode(value.encode()).decode())
             user, colon, password = value.partition(":")

@@ -45,7 +45,7 @@ def test_holds_no_secret_and_keeps_variables_unresolved(tmp_path: Path) -> None:
     for secret in SECRETS:
         assert secret not in kept
     assert "api_key: $GATE_KEY" in kept
-    assert "api_key: ${ELECTRICTOWN_CLOUD_API_KEY}" in kept
+    assert "api_key: $ELECTRICTOWN_CLOUD_API_KEY\n" in kept
     assert "base_url: http://localhost:11434" in kept
     assert kept.count("\n") == TEXT.count("\n")
 
@@ -90,4 +90,38 @@ def test_a_text_that_is_no_yaml_is_kept_masked() -> None:
 def test_a_database_keeps_its_password() -> None:
     kept = snapshot(TEXT + "cluster: {db: 'postgresql://me:hunter3hunter3@db.example/town'}\n")
     assert "hunter3hunter3" not in kept
-    assert "${ELECTRICTOWN_DB}" in kept
+    assert "$ELECTRICTOWN_DB}" in kept
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [
+        ("{type: openai, api_key: sk-literal-key}", "sk-literal-key"),
+        ("{api_key: openai, type: openai}", "openai"),
+        ("{api_key: sk-literal-key, type: openai}  # sk-literal-key", "sk-literal-key"),
+        (r'{type: openai, api_key: "quo\"ted\\key"}', 'quo"ted\\key'),
+        ("{type: openai, api_key: 'it''s-a-key'}", "it's-a-key"),
+        ("\n    type: openai\n    api_key: >-\n      folded-\n      key\n    org: o", "folded- key"),
+        ("\n    api_key: pa$$WORD-with-$dollars\n    type: openai", "pa$WORD-with-$dollars"),
+        ("\n    <<: {api_key: sk-from-a-merge}\n    type: openai", "sk-from-a-merge"),
+        ("{type: openai, org: é€😀, api_key: sk-after-wide-signs}", "sk-after-wide-signs"),
+    ],
+)
+def test_a_key_is_taken_out_however_it_is_written(tmp_path: Path, entry: str, key: str) -> None:
+    text = (
+        f"providers:\n  cloud: {entry}\nroles:\n  mayor: {{model: cloud/m}}\n  polecat: {{model: cloud/m}}\n"
+    )
+    file = _written(tmp_path, text)
+    assert load_config(file).providers["cloud"].api_key.reveal() == key
+    kept = snapshot(text)
+    assert kept.count("\n") == text.count("\n")
+    assert key == "openai" or key not in kept
+    for given in ({}, {"ELECTRICTOWN_CLOUD_API_KEY": key}):
+        if given:
+            file.unlink()
+        else:
+            file.write_text(text + "defaults: {max_tokens: 7}\n")
+        config = restore(kept, str(file), given)
+        assert config.providers["cloud"].api_key.reveal() == key
+        assert config.providers["cloud"].type == "openai"
+        assert config.defaults.max_tokens != 7

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import click
 from msgspec import Struct
 
-from electrictown.errors import ElectrictownError, StoppedError, UsageError
+from electrictown.errors import ElectrictownError, JournalError, StoppedError, UsageError
 from electrictown.events import Noted
 from electrictown.redact import mask
 
@@ -56,10 +56,16 @@ def drive(output: Output, begin: Callable[[Driver], Awaitable[None]]) -> int:
 
     console = choose(sys.stdout, sys.stderr, quiet=output.quiet, jsonl=output.as_jsonl)
     driver = Driver(console)
+    trouble: ElectrictownError | None = None
     try:
-        # An interrupted run has a report too, of what was done until then.
-        with suppress(asyncio.CancelledError, KeyboardInterrupt):
-            asyncio.run(_begun(driver, begin))
+        # A run that was interrupted, or whose journal failed, has a report too, of what was done until then.
+        try:
+            with suppress(asyncio.CancelledError, KeyboardInterrupt):
+                asyncio.run(_begun(driver, begin))
+        except ElectrictownError as error:
+            if driver.report is None:
+                raise
+            trouble = error
         if driver.report is None:
             return _INTERRUPTED
         with suppress(BrokenPipeError):  # a reader that went away does not change how the run ended
@@ -72,6 +78,8 @@ def drive(output: Output, begin: Callable[[Driver], Awaitable[None]]) -> int:
     if driver.resumable and not output.quiet:
         with suppress(OSError):
             print(f"to go on: et resume {driver.report.run}{driver.where}", file=sys.stderr)
+    if trouble is not None and trouble.exit_code != driver.report.exit_code:  # the report does not tell of it
+        raise trouble
     return driver.report.exit_code
 
 
@@ -132,10 +140,21 @@ class Driver:
             else:
                 main.cancel()
 
+        def wished(looking: asyncio.Task[None]) -> None:
+            error = None if looking.cancelled() else looking.exception()
+            if isinstance(error, JournalError):  # what cannot be read any more is not written to either
+                run.stop(error)
+            elif error is not None:
+                raise error
+            elif not looking.cancelled():
+                self.where += " --anyway"
+                self._emit(Noted(text="somebody wants the run cancelled", level="warning"))
+                main.cancel()
+
         loop.add_signal_handler(signal.SIGINT, interrupt)
         loop.add_signal_handler(signal.SIGTERM, main.cancel)
         cancelled = loop.create_task(journal.cancelled(), name="cancellation")
-        cancelled.add_done_callback(lambda task: None if task.cancelled() else main.cancel())
+        cancelled.add_done_callback(wished)
         try:
             await run.execute()
         finally:

@@ -19,8 +19,8 @@ from electrictown.redact import mask
 if TYPE_CHECKING:
     from electrictown.budget.caps import Caps
     from electrictown.config import Config
-    from electrictown.journal.journal import Journal, RunRow, Store
-    from electrictown.work import Report
+    from electrictown.journal.journal import RunRow, Store
+    from electrictown.journal.records import Header
 
 __all__ = ["command"]
 
@@ -71,9 +71,7 @@ def command(**given: Unpack[_Given]) -> int:
 async def _resume(given: _Given, driver: Driver) -> None:
     from electrictown.config.snapshot import restore
     from electrictown.engine.team import RunOptions
-    from electrictown.journal.records import Header
     from electrictown.town import Town
-    from electrictown.work import Plan
 
     environ = environment(given["env_file"])
     url = store_url(given["db"], environ)
@@ -82,28 +80,40 @@ async def _resume(given: _Given, driver: Driver) -> None:
         row = await at.store.find(given["name"])
         if await _is_over(at.store, row, driver, given):
             return
-        journal = await at.store.resume(row.run)
-        try:
-            header = journal.recorded("run", Header)
-            if header is None:
-                raise UsageError(f"the run {row.run} was never begun", "start it anew with et run")
-            config = restore(header.config, header.file, environ)
-            options = replace(RunOptions.of(header.settings), plan=journal.recorded("plan", Plan))
-            async with Town.open(config, at.slots) as town:
-                options = replace(options, caps=_caps(given["budget"], journal, town.caps(options), config))
-                await town.check_prices(options)
-                prepare = partial(town.prepare, header.task, options, driver.emit, journal)
-                await driver.execute(prepare, journal, at)
-        finally:
-            await journal.aclose()
+        # All that can be wrong with the command is found out before the run has another driver.
+        header, granted = await _begun(at.store, row.run)
+        config = restore(header.config, header.file, environ)
+        options = RunOptions.of(header.settings)
+        async with Town.open(config, at.slots) as town:
+            caps = _caps(given["budget"], granted or town.caps(options), config)
+            options = replace(options, caps=caps)
+            await town.check_prices(options)
+            journal = await at.store.resume(row.run)
+            prepare = partial(town.prepare, header.task, options, driver.emit, journal)
+            await driver.execute(prepare, journal, at)
 
 
-def _caps(text: str | None, journal: Journal, begun: Caps, config: Config) -> Caps:
+async def _begun(store: Store, run: str) -> tuple[Header, Caps | None]:
+    """How `run` was begun, and the budget that its last driver was given."""
+    from electrictown.budget.caps import Caps
+    from electrictown.journal.records import Header
+
+    header: Header | None = None
+    caps: Caps | None = None
+    for step in await store.steps(run, kinds=("run", "budget")):
+        if step.kind == "run":
+            header = step.read(Header)
+        else:
+            caps = step.read(Caps)
+    if header is None:
+        raise UsageError(f"the run {run} was never begun", "start it anew with et run")
+    return header, caps
+
+
+def _caps(text: str | None, caps: Caps, config: Config) -> Caps:
     """What the run may spend now: what `text` says over what its last driver was given."""
-    from electrictown.budget.caps import Caps, caps_of
+    from electrictown.budget.caps import caps_of
 
-    given = journal.steps(("budget",))
-    caps = given[-1].read(Caps) if given else begun
     return caps if text is None else caps_of(text, caps, config.roles)
 
 
@@ -117,17 +127,14 @@ async def _is_over(store: Store, row: RunRow, driver: Driver, given: _Given) -> 
         raise UsageError(f"the run {row.run} was cancelled", f"et resume {row.run} --anyway goes on with it")
     if row.state not in ("done", "dry-run"):
         return False
-    ends = await store.steps(row.run, kinds=("end",))
-    driver.show(_report(ends[-1].value))
+    from electrictown.events import RunEnded
+    from electrictown.work import Report
+
+    report = (await store.steps(row.run, kinds=("end",)))[-1].read(Report)
+    driver.show(report)
+    if given["as_jsonl"]:
+        driver.emit(RunEnded(report=report))
     if not given["quiet"]:
         with suppress(OSError):
             print(f"the run {row.run} is done; this is its result", file=sys.stderr)
     return True
-
-
-def _report(value: bytes) -> Report:
-    import msgspec
-
-    from electrictown.work import Report
-
-    return msgspec.json.decode(value, type=Report)

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from electrictown.config.load import load_config, parse_config
-from electrictown.config.variables import sensitive
+from electrictown.config.variables import literal, sensitive
 from electrictown.config.yaml_tree import Data, Key, Problem, is_table, read_yaml
-from electrictown.errors import ConfigError
 from electrictown.redact import mask
 
 if TYPE_CHECKING:
@@ -23,17 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["restore", "snapshot"]
 
-_VARIABLE = re.compile(r"\$\{?[A-Za-z_]")
-
 
 def snapshot(text: str) -> str:
     """The YAML `text` without its secrets."""
-    lines = text.splitlines(keepends=True)
-    for path, value, number in _credentials(text):
-        before, found, after = lines[number - 1].rpartition(value) if number else ("", "", "")
-        if found:
-            lines[number - 1] = f"{before}${{{_variable(path)}}}{after}"
-    return mask("".join(lines))
+    found = {span: _variable(path) for path, _, span in _credentials(text)}
+    for (start, end), name in sorted(found.items(), reverse=True):
+        # Without braces, which would end it in a table on one line; what follows keeps its line.
+        text = f"{text[:start]}${name}{chr(10) * text.count(chr(10), start, end)}{text[end:]}"
+    return mask(text)
 
 
 def restore(text: str, file: str, environ: Mapping[str, str] = os.environ) -> Config:
@@ -52,18 +48,16 @@ def restore(text: str, file: str, environ: Mapping[str, str] = os.environ) -> Co
     return parse_config(text, file or "the configuration of the run", {**hidden, **environ})
 
 
-def _credentials(text: str) -> Iterator[tuple[Key, str, int]]:
-    """The credentials that stand in `text` itself: where, what, and in which line."""
+def _credentials(text: str) -> Iterator[tuple[Key, str, tuple[int, int]]]:
+    """The credentials that stand in `text` itself: under which key, what, and where in the text."""
     problems: list[Problem] = []
-    try:
-        tree = read_yaml(text, problems)
-    except ConfigError:
-        return
+    tree = read_yaml(text, problems)
     for section in ("providers", "cluster"):
         part = tree.data.get(section) if is_table(tree.data) else None
         for path, value in _values(part, (section,)):
-            if _VARIABLE.search(value) is None and _opens_a_door(path, value):
-                yield path, value, tree.lines.get(path, 0)
+            credential = literal(value)
+            if credential and _opens_a_door(path, credential):
+                yield path, credential, tree.spans[path]
 
 
 def _values(data: Data, path: Key) -> Iterator[tuple[Key, str]]:

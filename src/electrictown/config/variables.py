@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from electrictown.config.yaml_tree import Data, Key, is_table
 from electrictown.redact import Secret
 
-__all__ = ["Resolved", "resolve", "sensitive"]
+__all__ = ["Resolved", "literal", "resolve", "sensitive"]
 
 # A value that is one name, in any case, as the Go original has it.
 _WHOLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
@@ -29,6 +29,13 @@ class Resolved:
 def sensitive(name: str) -> bool:
     """Whether a header or key of this name is likely to hold a credential."""
     return _SENSITIVE.search(name) is not None and not name.endswith(("_tokens", "auth_type"))
+
+
+def literal(text: str) -> str | None:
+    """What `text` stands for where it wants no variable; None where it does."""
+    found = Resolved()
+    value = _text(text, {}, (), found)
+    return None if found.variables else value
 
 
 def resolve(data: Data, environ: Mapping[str, str], path: Key, found: Resolved) -> Data:

@@ -60,21 +60,25 @@ class Problem(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """The data, the line of each of its values, and what is worth a note."""
+    """The data, the line of each of its values, what is worth a note, and where in the text each scalar
+    stands, from its first character to behind its last.
+    """
 
     data: Any
     lines: dict[Key, int]
     notes: list[str]
+    spans: dict[Key, tuple[int, int]]
 
 
 class _Node:
-    """A value and the line it begins on."""
+    """A value and the line it begins on; a scalar's span."""
 
-    __slots__ = ("line", "value")
+    __slots__ = ("line", "span", "value")
 
-    def __init__(self, value: Data, line: int) -> None:
+    def __init__(self, value: Data, line: int, span: tuple[int, int] | None = None) -> None:
         self.value = value
         self.line = line
+        self.span = span
 
 
 class _Stop(Exception):
@@ -89,13 +93,14 @@ def read_yaml(text: str, problems: list[Problem]) -> Tree:
     """The first document of `text`; what is wrong with it is appended to `problems`."""
     reader = _Reader(text, problems)
     lines: dict[Key, int] = {}
+    spans: dict[Key, tuple[int, int]] = {}
     try:
         root = reader.document()
-        data = _Expander(lines).expand(root, ()) if root else None
+        data = _Expander(lines, spans).expand(root, ()) if root else None
     except _Stop as stop:
         problems.append(stop.problem)
         data = None
-    return Tree(data, lines, reader.notes)
+    return Tree(data, lines, reader.notes, spans)
 
 
 def is_table(value: object) -> TypeGuard[dict[str, Any]]:
@@ -190,7 +195,7 @@ class _Reader:
         if tag not in _TAGS:
             self._problems.append(Problem(line, f"the YAML tag {tag!r} is not understood", "remove the tag"))
         if isinstance(event, ScalarEvent):
-            node = _Node(_scalar(event), line)
+            node = _Node(_scalar(event), line, (event.start_mark.index, event.end_mark.index))
         elif isinstance(event, SequenceStartEvent):
             node = _Node(self._sequence(depth), line)
         else:
@@ -243,8 +248,9 @@ class _Reader:
 class _Expander:
     """Writes nodes out as data, with the line of each value under the path it came to stand at."""
 
-    def __init__(self, lines: dict[Key, int]) -> None:
+    def __init__(self, lines: dict[Key, int], spans: dict[Key, tuple[int, int]]) -> None:
         self._lines = lines
+        self._spans = spans
         self._left = _VALUES
 
     def expand(self, node: _Node, path: Key) -> Data:
@@ -253,6 +259,8 @@ class _Expander:
             what = f"the aliases of this file write out to more than {_VALUES} values"
             raise _Stop(Problem(0, what, "use fewer of them"))
         self._lines.setdefault(path, node.line)
+        if node.span is not None:
+            self._spans[path] = node.span
         if is_table(node.value):
             data: dict[str, Any] = {}
             for name, (line, value) in node.value.items():

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from msgspec import Struct, convert, field, to_builtins
+from msgspec import Struct, ValidationError, convert, field, to_builtins
 
 from electrictown.budget.caps import Caps
 from electrictown.engine.relay import Station
+from electrictown.errors import JournalError
 from electrictown.llm.messages import Json
 from electrictown.roles.mayor import Mayor
 from electrictown.roles.refinery import Refinery
@@ -50,8 +51,18 @@ class RunOptions(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, settings: Mapping[str, Json]) -> RunOptions:
-        """The options that `settings()` gave."""
-        return convert(settings, cls, dec_hook=lambda kind, value: kind(value))
+        """The options that `settings()` gave; those that this version does not know are left out.
+
+        Raises:
+            JournalError: when one is not what it was.
+        """
+        try:
+            return convert(settings, cls, dec_hook=lambda kind, value: kind(value))
+        except ValidationError as error:
+            raise JournalError(
+                f"the options of the run cannot be read: {error}",
+                "they were written by another version of et: use that one, or start the run anew",
+            ) from None
 
 
 class Team(Struct, frozen=True, kw_only=True):
