@@ -252,6 +252,35 @@ async def test_workers_leave_a_cancelled_run_alone(fleet: Fleet, cluster: Postgr
         await working
 
 
+async def test_a_worker_cuts_off_what_belongs_to_a_run_that_is_cancelled(
+    fleet: Fleet, cluster: PostgresCluster
+) -> None:
+    await fleet.start("w1", seconds=60)
+    handed = asyncio.create_task(fleet.dispatcher.hand_out("t1"))
+    await fleet.says("paid t1 w1")
+    await fleet.store.cancel("r1")
+    async with asyncio.timeout(10):
+        while await jobs(fleet, cluster):
+            await asyncio.sleep(0.02)
+    assert not fleet.lines("committed")
+    assert await fleet.store.steps("r1", kinds=("outcome", "result")) == []
+    handed.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handed
+
+
+async def test_a_worker_drains_though_the_database_is_away(fleet: Fleet, cluster: PostgresCluster) -> None:
+    await fleet.start("w1")
+    await fleet.results("t1")
+    await asyncio.to_thread(cluster.stop)
+    try:
+        await fleet.says("# w1 this worker waits")
+        fleet.send("w1", signal.SIGTERM)
+        assert await fleet.ended("w1") == 0
+    finally:
+        await cluster.started()
+
+
 # --- a worker in this process
 
 

@@ -53,7 +53,7 @@ class Registration:
         )
         given = (self._worker, socket.gethostname(), os.getpid())
         # Another process clears away, so there is nothing here to be woken by.
-        while await self._link.run(lambda c: _first(c, query, given)) is None:  # noqa: ASYNC110
+        while await self._link.run(lambda c: _first(c, query, given), patience=0.0) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
     async def alive(self, connection: Connection) -> bool:

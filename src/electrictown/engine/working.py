@@ -127,6 +127,7 @@ class WorkerLoop:
     # --- one life: from entering the list to leaving it
 
     async def _live_again(self) -> None:
+        told = ""
         async for _ in pauses():
             if self._draining.is_set():
                 return
@@ -134,7 +135,9 @@ class WorkerLoop:
                 await self._row.enter()
                 await self._live()
             except JournalError as error:
-                self._warn(f"this worker waits for the database: {error.message}")
+                if error.message != told:
+                    self._warn(f"this worker waits for the database: {error.message}")
+                told = error.message
             else:
                 return
 
@@ -241,13 +244,31 @@ class WorkerLoop:
             f"{job.subtask}.result", object
         ):
             return
-        result = await self._result(journal, job)
-        if isinstance(result, Failed):
+        result = await self._unless_cancelled(journal, job)
+        if result is None:
+            self._abandoned += 1
+        elif isinstance(result, Failed):
             self._failed += 1
             await journal.record(failed_key(job.subtask, journal.driver), result, kind="outcome")
         else:
             self._done += 1
             await journal.record(f"{job.subtask}.result", result, kind="result")
+
+    async def _unless_cancelled(self, journal: PostgresJournal, job: Job) -> Result | None:
+        """What comes of the job; None where somebody wants the run cancelled meanwhile: it is cut off."""
+        work = asyncio.create_task(self._result(journal, job))
+        wish = asyncio.create_task(journal.cancelled())
+        try:
+            await asyncio.wait((work, wish), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and wish.exception() is None:
+                return None
+            return await work
+        finally:
+            for task in (work, wish):
+                task.cancel()
+            await asyncio.wait((work, wish))
+            if not wish.cancelled():
+                wish.exception()  # who cannot hear it works on: what it writes tells whether it may
 
     async def _result(self, journal: PostgresJournal, job: Job) -> Result:
         if job.tries >= _TRIES:
