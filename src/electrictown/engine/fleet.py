@@ -166,19 +166,28 @@ class Janitor:
 
 
 async def _end_connections(connection: Connection, worker: str) -> None:
-    """End all of a worker's connections, and see that they have ended.
+    """End all connections that a worker has now, and see that they have ended.
+
+    One that is not dead at all makes new ones, which can do no harm: the queue gives it none, and its
+    leases are taken over.
 
     Raises:
         JournalError: when one does not end.
     """
-    name = f"et {worker} "
-    query = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    mine = (
+        "SELECT pid, backend_start::text FROM pg_stat_activity"
         " WHERE starts_with(application_name, %s) AND pid <> pg_backend_pid()"
+    )
+    found = await (await connection.execute(mine, (f"et {worker} ",))).fetchall()
+    had = ([pid for pid, _ in found], [began for _, began in found])
+    end = (
+        "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a"
+        " JOIN unnest(%s::int[], %s::text[]) AS had(pid, began)"
+        " ON a.pid = had.pid AND a.backend_start::text = had.began"
     )
     loop = asyncio.get_running_loop()
     until = loop.time() + _ENDED
-    while await _first(connection, query, (name,)) is not None:
+    while await _first(connection, end, had) is not None:
         if loop.time() > until:
             raise JournalError(f"a connection of the dead worker {worker} does not end")
         await asyncio.sleep(0.02)
