@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from urllib.parse import quote, urlencode
 
 from electrictown.errors import JournalError, UsageError
 from electrictown.redact import Secret, mask
@@ -46,6 +47,9 @@ _CLIENT_SIDE: Final = {
     "tcp_user_timeout": "25000",
 }
 
+# What of an address may be shown besides user, host, port and name.
+_SHOWN: Final = frozenset({"sslmode", "sslrootcert", "target_session_attrs"})
+
 # Which failures to connect do not pass by themselves, by what the server says of them, and the remedy.
 _HOPELESS: Final = (
     ("password authentication failed", "check user and password in the address, PGPASSWORD or ~/.pgpass"),
@@ -68,6 +72,8 @@ _AGAIN: Final = frozenset({"40001", "40P01"})  # a serialization failure or a de
 
 class Database:
     """A PostgreSQL database, by its URL (or `key=value` words); `owner` names this process to the server.
+
+    `place` says where it is, `address` is the URL without the password.
 
     Raises:
         UsageError: when the address cannot be read, or psycopg is not installed.
@@ -95,6 +101,7 @@ class Database:
         self.place = (
             f"{words.get('host') or 'localhost'}:{words.get('port') or 5432}/{words.get('dbname', '')}"
         )
+        self.address = _shown(words)
         self._words = {key: value for key, value in _CLIENT_SIDE.items() if key not in words}
 
     def __repr__(self) -> str:
@@ -139,6 +146,16 @@ def _short(owner: str) -> str:
         return owner
     head = owner.encode()[: _LONGEST_OWNER - 9].decode(errors="ignore")
     return f"{head}-{blake2b(owner.encode(), digest_size=4).hexdigest()}"
+
+
+def _shown(words: Mapping[str, object]) -> str:
+    """The URL that these words are, without what nobody but the server should see."""
+    user, host, port = (str(words.get(name) or "") for name in ("user", "host", "port"))
+    rest = {key: value for key, value in words.items() if key in _SHOWN}
+    return (
+        f"postgresql://{quote(user)}{'@' if user else ''}{quote(host, safe=',')}{':' if port else ''}{port}"
+        f"/{quote(str(words.get('dbname') or ''))}{'?' if rest else ''}{urlencode(rest)}"
+    )
 
 
 def lock_key(name: str) -> int:

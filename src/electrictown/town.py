@@ -142,14 +142,20 @@ class Town:
         return Run(task, self._shop(options, journal, chronicle, purse), chronicle, purse, dispatch)
 
     async def work(
-        self, plan: Plan, subtask: Subtask, options: RunOptions, journal: Journal, crew: Crew | None = None
+        self,
+        plan: Plan,
+        subtask: Subtask,
+        options: RunOptions,
+        journal: Journal,
+        crew: Crew | None = None,
+        emit: Emit = ignore,
     ) -> Result:
         """Work one subtask of a run that somebody else drives; `journal` knows what it needs.
 
         Raises:
             ConfigError: when a role that it needs has no model.
         """
-        chronicle = Chronicle(ignore, journal, subtask.id)
+        chronicle = Chronicle(emit, journal, subtask.id)
         purse = Purse(self.admission, journal, self.prices, self.caps(options), chronicle)
         shop = self._shop(options, journal, chronicle, purse)
         # A brief that could not be had is not asked for once more by every worker.

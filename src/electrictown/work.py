@@ -113,7 +113,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
 class Review(Struct, frozen=True, omit_defaults=True):
     """What a reviewer says. `score` is 1 to 10, None where the reply named none: then it is no pass.
 
-    `critique` is the concrete part that a retry is told.
+    `critique` is the concrete part that a retry is told. `error` is why nobody could be asked.
     """
 
     text: str
@@ -121,6 +121,7 @@ class Review(Struct, frozen=True, omit_defaults=True):
     score: float | None = None
     critique: str = ""
     threshold: float | None = None
+    error: Failure | None = None
 
 
 class Done(Struct, frozen=True, tag="done", omit_defaults=True):

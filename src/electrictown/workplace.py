@@ -14,7 +14,7 @@ from electrictown.config.snapshot import restore
 from electrictown.engine.crew import Crew
 from electrictown.engine.team import RunOptions
 from electrictown.errors import JournalError
-from electrictown.events import Emit
+from electrictown.events import CallEnded, Emit, Event
 from electrictown.journal.records import Header
 from electrictown.llm.slots import Slots
 from electrictown.town import Town
@@ -34,7 +34,7 @@ class Workplace:
 
     Runs with one configuration share a town: its connections, its breakers, its measured speeds. `slots`
     keeps the in-flight limits of all machines, `emit` hears of hosts that are benched. `aclose` closes
-    every town.
+    every town. `requests`, `tokens` and `usd` are what all of it came to so far, as far as prices are known.
     """
 
     def __init__(self, environ: Mapping[str, str], slots: Slots, emit: Emit) -> None:
@@ -44,6 +44,9 @@ class Workplace:
         self._towns: dict[tuple[str, str], Town] = {}
         self._crews: OrderedDict[str, Crew] = OrderedDict()
         self._open = AsyncExitStack()
+        self.requests = 0
+        self.tokens = 0
+        self.usd = 0.0
 
     async def perform(self, journal: PostgresJournal, subtask: str) -> Result:
         """The result of one subtask of the journal's run.
@@ -60,11 +63,18 @@ class Workplace:
         await journal.fetch(budget, *(f"{need}.result" for need in part.depends))
         town = await self._town(header)
         options = replace(RunOptions.of(header.settings), caps=journal.recorded(budget, Caps))
-        return await town.work(plan, part, options, journal, self._crew(journal.run, town, options))
+        crew = self._crew(journal.run, town, options)
+        return await town.work(plan, part, options, journal, crew, self._count)
 
     async def aclose(self) -> None:
         """Close every town."""
         await self._open.aclose()
+
+    def _count(self, event: Event) -> None:
+        if isinstance(event, CallEnded):
+            self.requests += 1
+            self.tokens += event.input_tokens + event.cache_read + event.cache_write + event.output_tokens
+            self.usd += event.usd or 0.0
 
     async def _town(self, header: Header) -> Town:
         key = (header.config, header.file)

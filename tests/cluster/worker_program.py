@@ -36,7 +36,9 @@ async def perform(name: str, log: str, seconds: float, journal: PostgresJournal,
 
     text = await journal.step(f"{subtask}.attempt1", paid, str, kind="attempt")
     say(log, "committed", subtask, name)
-    return Done(subtask, text)
+    done = Done(subtask, text)
+    await journal.record(f"{subtask}.result", done, kind="result")
+    return done
 
 
 async def main(url: str, name: str, heartbeat: float, log: str, seconds: float) -> None:

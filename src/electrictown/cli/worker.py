@@ -24,6 +24,7 @@ from electrictown.redact import mask
 if TYPE_CHECKING:
     from electrictown.engine.working import WorkerLoop
     from electrictown.events import Event
+    from electrictown.workplace import Workplace
 
 __all__ = ["command"]
 
@@ -124,7 +125,7 @@ async def _work(given: _Given) -> None:
             emit=_say,
         )
         if given["listen"] is not None:
-            await stack.enter_async_context(_served(loop, *given["listen"]))
+            await stack.enter_async_context(_served(loop, place, *given["listen"]))
         _listen_for_signals(loop)
         _tell(f"worker {loop.worker} at {store.database.place}, {given['concurrency']} subtasks at once")
         await loop.run()
@@ -144,7 +145,7 @@ def _listen_for_signals(loop: WorkerLoop) -> None:
 
 
 @asynccontextmanager
-async def _served(loop: WorkerLoop, host: str, port: int) -> AsyncGenerator[None]:
+async def _served(loop: WorkerLoop, place: Workplace, host: str, port: int) -> AsyncGenerator[None]:
     """/healthz and /metrics, for as long as the worker works.
 
     Raises:
@@ -157,7 +158,7 @@ async def _served(loop: WorkerLoop, host: str, port: int) -> AsyncGenerator[None
         return web.Response(text="ok\n" if alive else "not alive\n", status=200 if alive else 503)
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(text=_exposed(loop), content_type="text/plain", charset="utf-8")
+        return web.Response(text=_exposed(loop, place), content_type="text/plain", charset="utf-8")
 
     application = web.Application()
     application.add_routes([web.get("/healthz", healthz), web.get("/metrics", metrics)])
@@ -175,7 +176,7 @@ async def _served(loop: WorkerLoop, host: str, port: int) -> AsyncGenerator[None
         await runner.cleanup()
 
 
-def _exposed(loop: WorkerLoop) -> str:
+def _exposed(loop: WorkerLoop, place: Workplace) -> str:
     """The state of the worker in Prometheus's text format."""
     state = loop.state
     figures = (
@@ -186,6 +187,9 @@ def _exposed(loop: WorkerLoop) -> str:
         ("subtasks_done_total", "counter", "Subtasks that were done.", state.done),
         ("subtasks_failed_total", "counter", "Subtasks that could not be done.", state.failed),
         ("subtasks_abandoned_total", "counter", "Subtasks that were let go of for others.", state.abandoned),
+        ("requests_total", "counter", "Requests to models that have ended.", place.requests),
+        ("tokens_total", "counter", "Tokens of these requests, in and out.", place.tokens),
+        ("usd_total", "counter", "US dollars for these requests, where a price is known.", place.usd),
     )
     label = state.worker.replace("\\", "\\\\").replace('"', '\\"')
     return "".join(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import procrastinate
     from procrastinate import jobs, worker
 
-__all__ = ["Job", "JobQueue", "make_queue"]
+__all__ = ["Fetcher", "Job", "JobQueue", "make_queue"]
 
 _SCHEMA: Final = "electrictown_jobs"
 _QUEUE: Final = "electrictown"
@@ -126,16 +126,18 @@ class JobQueue:
         except AlreadyEnqueued:
             return
 
-    async def withdraw(self, job: Job) -> None:
-        """Take `job` out of the queue, if nobody has begun it.
+    async def withdraw(self, job: Job) -> bool:
+        """Take `job` out of the queue; False where somebody has begun it, or it is not there.
 
         Raises:
             JournalError: when the queue cannot be written.
         """
         manager = self._app.job_manager
+        taken = False
         async with self._spoken():
             for waiting in await manager.list_jobs_async(queueing_lock=job.lock, status="todo"):
-                await manager.cancel_job_by_id_async(cast("int", waiting.id), delete_job=True)
+                taken |= await manager.cancel_job_by_id_async(cast("int", waiting.id), delete_job=True)
+        return taken
 
     async def missing(self, wanted: Iterable[Job]) -> list[Job]:
         """Those of `wanted` that neither wait nor are being worked.
@@ -211,7 +213,7 @@ class JobQueue:
 
     def fetcher(
         self, perform: Callable[[Job], Awaitable[None]], *, name: str, concurrency: int, poll: float
-    ) -> worker.Worker:
+    ) -> Fetcher:
         """What fetches jobs and has them performed, so many at once, until it is told to stop.
 
         A job whose `perform` raises is queued again. `poll` is how many seconds pass between two looks
@@ -224,7 +226,7 @@ class JobQueue:
             await perform(Job(run, subtask, context.job.attempts))
 
         self._app.task(name=_TASK, queue=_QUEUE, retry=_again(), pass_context=True)(performed)
-        return Worker(
+        worker = Worker(
             self._app,
             queues=[_QUEUE],
             name=name,
@@ -236,6 +238,7 @@ class JobQueue:
             update_heartbeat_interval=_NEVER,
             stalled_worker_timeout=_NEVER,
         )
+        return Fetcher(worker, self._spoken)
 
     async def beat(self, fetcher: int) -> None:
         """Say that the fetcher lives.
@@ -262,6 +265,34 @@ class JobQueue:
             raise trouble(error.__cause__ or error, self._database) from None
         except (psycopg.Error, OSError) as error:
             raise trouble(error, self._database) from None
+
+
+class Fetcher:
+    """Fetches jobs and has them performed: `run` until `stop`, which lets end what is under way."""
+
+    def __init__(
+        self, worker: worker.Worker, spoken: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> None:
+        self._worker = worker
+        self._spoken = spoken
+
+    @property
+    def id(self) -> int | None:
+        """Its number in the queue; None before it is on the list there."""
+        return self._worker.worker_id
+
+    async def run(self) -> None:
+        """Fetch until `stop`.
+
+        Raises:
+            JournalError: when the queue cannot be read.
+        """
+        async with self._spoken():
+            await self._worker.run()
+
+    def stop(self) -> None:
+        """Fetch nothing more."""
+        self._worker.stop()
 
 
 def _again() -> procrastinate.BaseRetryStrategy:

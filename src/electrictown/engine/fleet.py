@@ -18,7 +18,7 @@ from electrictown.engine.cluster import JobQueue
 from electrictown.errors import JournalError
 from electrictown.postgres import Connection, Database, Link, lock_key
 
-__all__ = ["Janitor", "Registration", "timeout_of"]
+__all__ = ["Janitor", "Registration", "living", "timeout_of"]
 
 _TIMEOUT: Final = 1.6
 """Heartbeats after which a silent worker is given up; with the time between two looks, fewer than two."""
@@ -31,6 +31,12 @@ _ENDED: Final = 5.0
 def timeout_of(heartbeat: float, timeout: float | None) -> float:
     """Seconds after which a silent worker is given up, unless somebody said otherwise."""
     return heartbeat * _TIMEOUT if timeout is None else timeout
+
+
+async def living(connection: Connection) -> int:
+    """How many workers there are that nobody has given up."""
+    found = await _first(connection, "SELECT count(*) FROM electrictown.workers WHERE NOT dead", ())
+    return cast("int", found[0]) if found else 0
 
 
 class Registration:

@@ -26,13 +26,18 @@ class Dispatch(Protocol):
         """
         ...
 
+    def close(self, why: HaltError) -> None:
+        """Begin nothing more: what nobody has begun yet is taken back, and who waits for it is told `why`."""
+        ...
+
     async def caught_up(self) -> None:
         """Have the journal know all that was written elsewhere."""
         ...
 
 
 class RemoteWorker:
-    """A `Worker` that works nothing itself. `halted` is why nothing more may be begun.
+    """A `Worker` that works nothing itself. `halted` is why nothing more may be begun, `witness_failure`
+    why a worker could not have its work reviewed.
 
     Workers do not see the output folder: a file that collides here is reported, and stays in the result.
     """
@@ -74,6 +79,7 @@ class RemoteWorker:
         accepted = isinstance(result, Done) and result.accepted
         review = result.review if isinstance(result, Done) else None
         if isinstance(result, Done) and not accepted and review is not None:
+            self.witness_failure = self.witness_failure or review.error
             self._warn(f"{result.subtask} was not accepted by the witness: {review.critique or review.text}")
         self._emit(
             SubtaskEnded(subtask=result.subtask, attempts=result.attempts, accepted=accepted, error=error)

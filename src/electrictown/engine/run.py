@@ -99,6 +99,8 @@ class Run:
         """Begin nothing new; what is under way may end, and then the run does."""
         self._note("stopping: what is under way may end")
         self._gate.close(why)
+        if self._dispatch is not None:
+            self._dispatch.close(why)
 
     async def execute(self) -> Report:
         """Run to the end; an expected failure is in the report, never raised.

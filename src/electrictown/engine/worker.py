@@ -138,8 +138,8 @@ class TextWorker:
             raise
         except ElectrictownError as error:
             desk.unreviewed = True
-            self.witness_failure = Failure.of(error)
-            review = Review(text=f"not reviewed: {error.message}", passed=False)
+            failure = self.witness_failure = Failure.of(error)
+            review = Review(text=f"not reviewed: {error.message}", passed=False, error=failure)
         retry = not review.passed and bool(review.critique) and desk.answers <= guard.retries
         self._emit(SubtaskReviewed(subtask=desk.id, review=review, retry=retry))
         return desk.judged(review)
@@ -192,9 +192,5 @@ def _score(attempt: Attempt) -> float:
 
 def _verdict(review: Review | None) -> str:
     if review is None or review.score is None:
-        return (
-            review.text
-            if review and review.text.startswith("not reviewed")
-            else "its review could not be read"
-        )
+        return review.text if review is not None and review.error else "its review could not be read"
     return f"scored {review.score:g}, below {review.threshold or 0:g}"

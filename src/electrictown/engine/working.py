@@ -7,11 +7,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec import Struct
 
-from electrictown.engine.cluster import Job, JobQueue, make_queue
+from electrictown.engine.cluster import Fetcher, Job, JobQueue, make_queue
 from electrictown.engine.dispatch import failed_key
 from electrictown.engine.fleet import Janitor, Registration, timeout_of
 from electrictown.errors import ElectrictownError, JournalError, LeaseLostError, StoppedError
@@ -20,15 +20,15 @@ from electrictown.journal.driving import cancel_key
 from electrictown.journal.postgres import PostgresStore
 from electrictown.journal.postgres_journal import PostgresJournal
 from electrictown.postgres import Link, pauses
-from electrictown.work import Failed, Failure, Result
-
-if TYPE_CHECKING:
-    from procrastinate.worker import Worker
+from electrictown.work import Done, Failed, Failure, Result
 
 __all__ = ["Perform", "WorkerLoop", "WorkerState"]
 
 Perform = Callable[[PostgresJournal, str], Awaitable[Result]]
-"""Works one subtask of a run: it is given the run's journal, under a lease, and the subtask's id."""
+"""Works one subtask of a run: it is given the run's journal, under a lease, and the subtask's id.
+
+A result that stands for good, whoever drives the run, is recorded as `{subtask}.result` by itself.
+"""
 
 _TRIES: Final = 8
 """So often a subtask is begun: one that ends every worker which takes it does not go round for ever."""
@@ -165,9 +165,9 @@ class WorkerLoop:
         with contextlib.suppress(JournalError):  # others will notice
             await self._row.leave()
 
-    async def _fetch(self, fetcher: Worker, queue: JobQueue) -> None:
+    async def _fetch(self, fetcher: Fetcher, queue: JobQueue) -> None:
         """Fetch and work until the end of this life: a wish, a lost database, or being given up."""
-        fetching = asyncio.create_task(self._fetched(fetcher), name="fetch")
+        fetching = asyncio.create_task(fetcher.run(), name="fetch")
         beating = asyncio.create_task(self._beat(fetcher, queue), name="heartbeat")
         wish = asyncio.create_task(self._draining.wait())
         try:
@@ -187,30 +187,22 @@ class WorkerLoop:
         for failure in filter(None, failures):
             raise failure  # the first says why, the other what came of it
 
-    async def _fetched(self, fetcher: Worker) -> None:
-        from procrastinate.exceptions import ConnectorException
-
-        try:
-            await fetcher.run()
-        except ConnectorException as error:
-            raise JournalError(f"the queue cannot be read: {error.__cause__ or error}") from None
-
-    async def _beat(self, fetcher: Worker, queue: JobQueue) -> None:
+    async def _beat(self, fetcher: Fetcher, queue: JobQueue) -> None:
         """Beat; ends with an error when this worker is given up, or cannot say for too long that it lives."""
         clock = asyncio.get_running_loop().time
         while True:
             try:
                 async with asyncio.timeout_at(self._beaten + self._timeout):
-                    if not await self._row.beat(fetcher.worker_id):
+                    if not await self._row.beat(fetcher.id):
                         raise JournalError("others have given this worker up", "it begins anew")
-                    if fetcher.worker_id is not None:
-                        await queue.beat(fetcher.worker_id)
+                    if fetcher.id is not None:
+                        await queue.beat(fetcher.id)
             except TimeoutError:
                 raise JournalError(
                     f"this worker could not say for {self._timeout:g} s that it lives", "it begins anew"
                 ) from None
             self._beaten = clock()
-            await asyncio.sleep(self._heartbeat if fetcher.worker_id is not None else 0.05)
+            await asyncio.sleep(self._heartbeat if fetcher.id is not None else 0.05)
 
     # --- one job
 
@@ -247,12 +239,13 @@ class WorkerLoop:
         result = await self._unless_cancelled(journal, job)
         if result is None:
             self._abandoned += 1
-        elif isinstance(result, Failed):
+            return
+        if isinstance(result, Failed):
             self._failed += 1
-            await journal.record(failed_key(job.subtask, journal.driver), result, kind="outcome")
         else:
             self._done += 1
-            await journal.record(f"{job.subtask}.result", result, kind="result")
+        if journal.recorded(f"{job.subtask}.result", Done) is None:  # nothing that stands for good
+            await journal.record(failed_key(job.subtask, journal.driver), result, kind="outcome")
 
     async def _unless_cancelled(self, journal: PostgresJournal, job: Job) -> Result | None:
         """What comes of the job; None where somebody wants the run cancelled meanwhile: it is cut off."""
