@@ -89,9 +89,9 @@ class _Line:
         for number in range(limit):
             if number in self._held or (lock := self._lock(number)) is None:
                 continue
-            # Those with a larger limit may hold slots that are none of ours. They are counted with one
-            # in hand, so that of two who count at once at least one sees the other.
-            if any(other >= limit for other in others):
+            # Those with a larger limit, here or elsewhere, may hold slots that are none of ours. They are
+            # counted with one in hand, so that of two who count at once at least one sees the other.
+            if any(taken >= limit for taken in (*others, *self._held)):
                 taken = sum(self._is_locked(other) for other in others if other != number)
                 if taken + len(self._held) >= limit:
                     os.close(lock)
