@@ -13,7 +13,7 @@ from electrictown.cli.app import app
 __all__ = ["COMMANDS", "page"]
 
 COMMANDS = (
-    *("", "run", "resume", "runs", "show", "log", "cost", "cancel", "replay"),
+    *("", "run", "resume", "runs", "show", "log", "cost", "cancel", "replay", "worker"),
     *("init", "models", "nodes", "doctor", "config", "schema", "debug decode", "version"),
 )
 WIDTH = 80

@@ -31,7 +31,6 @@ class _Lazy(click.Group):
 
     table: ClassVar[dict[str, str]] = {
         "run": "Turn a task into finished work.",
-        "worker": "Work the subtasks of runs that others drive.",
         "resume": "Go on with a run that did not end, or did not end well.",
         "runs": "List the runs: how they ended, what they cost.",
         "show": "Show all that is known of one run.",
@@ -39,6 +38,7 @@ class _Lazy(click.Group):
         "cost": "Sum up what runs cost, by role, provider, model or run.",
         "cancel": "End a run that somebody drives, for good.",
         "replay": "Say what a run would have cost under another configuration.",
+        "worker": "Work the subtasks of runs that others drive.",
         "init": "Write an electrictown.yaml for what is found on this machine.",
         "models": "List the models of all providers.",
         "nodes": "Show which hosts answer, what they hold, how fast they are.",

@@ -55,6 +55,10 @@ class Gate(Protocol):
         """What of the budget is gone; None for a run without one."""
         ...
 
+    async def refresh(self) -> None:
+        """Know what all who work the run have spent, where several machines do."""
+        ...
+
     def close(self, error: HaltError) -> None:
         """Let nobody pass any more, and tell them `error`."""
         ...
@@ -209,6 +213,7 @@ class Run:
             results = await schedule(plan, worker, self._ended)
         if self._dispatch is not None:  # what was asked elsewhere is on the bill too
             await self._dispatch.caught_up()
+            await self._gate.refresh()
             self._router.tracker.records[:] = spent_before(self._journal)
         self._error = worker.witness_failure
         if worker.halted is not None:
