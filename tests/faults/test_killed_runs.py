@@ -12,19 +12,19 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
 from fakes.fake_server import FakeServer, Reply, Seen
-from fakes.town_kit import FakeTown, phase_of, serving, yaml_of
+from fakes.town_kit import FakeTown, serving, yaml_of
+from fakes.town_steps import Steps, timeless
 from faults.kill_points import Order
 
 PLAN = "1. write the parser\n2. write the printer\n3. write the tests [depends: 1, 2]"
-NAMES = {"write the parser": "t01", "write the printer": "t02", "write the tests": "t03"}
+STEPS = Steps(PLAN)
 KILLED = -9
-Json: TypeAlias = Any
 When = Literal["before", "after"]
 
 
@@ -32,7 +32,7 @@ def _work(seen: Seen) -> str | Reply:
     """t02 wants a file outside the folder first, t03 is sent back once; h0 is out of order."""
     if seen.host.strip("/") == "h0":
         return Reply(status=500, error="the fan has stopped")
-    name, number = _subtask(seen.prompt), _attempt(seen.prompt)
+    name, number = STEPS.worked(seen)
     if name == "t02" and number == 1:
         return "attempt 1\n\n### FILE: ../printer.py\n```python\nprint(1)\n```\n"
     file = {"t01": "parser.py", "t02": "printer.py", "t03": "tests/test_all.py"}[name]
@@ -41,33 +41,9 @@ def _work(seen: Seen) -> str | Reply:
 
 
 def _review(seen: Seen) -> str:
-    name, number = _subtask(seen.prompt), _attempt_reviewed(seen.prompt)
+    name, number = STEPS.reviewed(seen)
     score = 3 if name == "t03" and number == 1 else 8
     return f'{{"critique": "of {name}, attempt {number}", "score": {score}}}'
-
-
-def _subtask(prompt: str) -> str:
-    return next(
-        name for text, name in NAMES.items() if re.search(rf"(Your subtask\s+|under review: ){text}", prompt)
-    )
-
-
-def _attempt(prompt: str) -> int:
-    return 2 if "## Your earlier answer" in prompt else 1
-
-
-def _attempt_reviewed(prompt: str) -> int:
-    return 2 if "attempt 2" in prompt else 1
-
-
-def _step_of(seen: Seen) -> str:
-    """The key of the step that a request is made for."""
-    phase = phase_of(seen)
-    if phase == "work":
-        return f"{_subtask(seen.prompt)}.attempt{_attempt(seen.prompt)}"
-    if phase == "review":
-        return f"{_subtask(seen.prompt)}.review{_attempt_reviewed(seen.prompt)}.call1"
-    return "plan.call1" if phase == "plan" else phase
 
 
 class Machine:
@@ -125,7 +101,7 @@ class Machine:
             "stdout": (self.root / "stdout").read_text(),
             "files": files,
             "steps": {
-                key: _timeless(value)
+                key: timeless(value)
                 for key, value in steps.items()
                 if re.fullmatch(r"plan|plan\.call\d|brief|synthesize|refine|t\d+\..*", key)
                 and not re.search(r"\.e\d+\.r\d+", key)
@@ -135,20 +111,6 @@ class Machine:
     def told(self) -> str:
         """What it said on stderr, for the message of a test that fails."""
         return (self.root / "stdout.err").read_text()
-
-
-_CHANCE = frozenset(
-    {"seconds", "model", "provider", "number", "id", "attempts", "usage", "output_tokens", "bytes", "origin"}
-)
-
-
-def _timeless(value: Json) -> Json:
-    """`value` without what depends on the clock, or on which host was free."""
-    if isinstance(value, dict):
-        return {k: _timeless(v) for k, v in value.items() if k not in _CHANCE}
-    if isinstance(value, list):
-        return [_timeless(item) for item in value]
-    return value
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +134,7 @@ def _served() -> Generator[tuple[FakeTown, FakeServer]]:
 
 def _made(town: FakeTown) -> Counter[str]:
     """How often each step was asked for, of hosts that answer."""
-    made = Counter(_step_of(seen) for _, seen in town.seen if seen.host.strip("/") != "h0")
+    made = Counter(STEPS.key_of(seen) for _, seen in town.seen if seen.host.strip("/") != "h0")
     town.seen.clear()
     return made
 
@@ -225,7 +187,7 @@ def test_a_run_that_is_killed_at_any_write_goes_on_and_pays_for_nothing_twice(
 
 
 def _made_so_far(town: FakeTown) -> set[str]:
-    return {_step_of(seen) for _, seen in town.seen if seen.host.strip("/") != "h0"}
+    return {STEPS.key_of(seen) for _, seen in town.seen if seen.host.strip("/") != "h0"}
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -24,6 +24,12 @@ _TIMEOUT: Final = 1.6
 """Heartbeats after which a silent worker is given up; with the time between two looks, fewer than two."""
 _LOOKS: Final = 5
 """Looks for silent workers in one heartbeat."""
+_SILENT: Final = "seen < now() - make_interval(secs => coalesce(timeout, %s))"
+_TO_DO: Final = f"""
+SELECT 1 WHERE EXISTS (SELECT 1 FROM electrictown.workers WHERE dead OR {_SILENT})
+OR EXISTS (SELECT 1 FROM electrictown_jobs.procrastinate_jobs j WHERE j.status = 'doing'
+    AND NOT EXISTS (SELECT 1 FROM electrictown.workers w WHERE w.fetcher = j.worker_id))
+"""  # noqa: S608  (constants)
 _ENDED: Final = 5.0
 """Seconds that a dead worker's connections have to end."""
 
@@ -40,10 +46,13 @@ async def living(connection: Connection) -> int:
 
 
 class Registration:
-    """A worker's row. `worker` is the name by which its connections are known."""
+    """A worker's row. `worker` is the name by which its connections are known; whoever looks gives it up
+    when it is silent for `timeout` seconds (None: as long as the one who looks thinks fit).
+    """
 
-    def __init__(self, database: Database, worker: str) -> None:
+    def __init__(self, database: Database, worker: str, timeout: float | None = None) -> None:
         self._worker = worker
+        self._timeout = timeout
         self._link = Link(database, "heartbeat")
 
     async def enter(self) -> None:
@@ -53,11 +62,11 @@ class Registration:
             JournalError: when the database cannot be reached.
         """
         query = (
-            "INSERT INTO electrictown.workers AS w (worker, host, pid) VALUES (%s, %s, %s)"
+            "INSERT INTO electrictown.workers AS w (worker, host, pid, timeout) VALUES (%s, %s, %s, %s)"
             " ON CONFLICT (worker) DO UPDATE SET seen = now(), started = now(), fetcher = NULL"
             " WHERE NOT w.dead RETURNING worker"
         )
-        given = (self._worker, socket.gethostname(), os.getpid())
+        given = (self._worker, socket.gethostname(), os.getpid(), self._timeout)
         # Another process clears away, so there is nothing here to be woken by.
         while await self._link.run(lambda c: _first(c, query, given), patience=0.0) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -94,7 +103,9 @@ class Registration:
 
 
 class Janitor:
-    """Gives up workers that are silent for `timeout` seconds and queues what they had.
+    """Gives up workers that are silent for too long and queues what they had.
+
+    That is `timeout` seconds for those that have not said it themselves.
 
     Several may look at once: one of them clears away, the others leave it to that one. `note` is told
     what was done.
@@ -127,14 +138,7 @@ class Janitor:
         Raises:
             JournalError: when the database cannot be reached.
         """
-        silent = (
-            "SELECT 1 WHERE EXISTS (SELECT 1 FROM electrictown.workers"
-            " WHERE dead OR seen < now() - make_interval(secs => %s))"
-            " OR EXISTS (SELECT 1 FROM electrictown_jobs.procrastinate_jobs j"
-            " WHERE j.status = 'doing' AND NOT EXISTS (SELECT 1 FROM electrictown.workers w"
-            " WHERE w.fetcher = j.worker_id))"
-        )
-        if await self._link.run(lambda c: _first(c, silent, (self._timeout,))) is None:
+        if await self._link.run(lambda c: _first(c, _TO_DO, (self._timeout,))) is None:
             return 0
         return await self._link.run(self._clear)
 
@@ -150,22 +154,26 @@ class Janitor:
 
     async def _clear_alone(self, connection: Connection) -> int:
         await connection.execute(
-            "UPDATE electrictown.workers SET dead = true WHERE seen < now() - make_interval(secs => %s)",
+            f"UPDATE electrictown.workers SET dead = true WHERE {_SILENT}".encode(),  # noqa: S608
             (self._timeout,),
         )
         rows = await (
-            await connection.execute("SELECT worker, fetcher, dead FROM electrictown.workers")
+            await connection.execute(
+                "SELECT worker, fetcher, dead, coalesce(timeout, %s) FROM electrictown.workers",
+                (self._timeout,),
+            )
         ).fetchall()
-        workers = cast("list[tuple[str, int | None, bool]]", rows)
-        dead = {worker: fetcher for worker, fetcher, is_dead in workers if is_dead}
+        workers = cast("list[tuple[str, int | None, bool, float]]", rows)
+        dead = {worker: fetcher for worker, fetcher, is_dead, _ in workers if is_dead}
         for worker in dead:
             await _end_connections(connection, worker)
-        living = {fetcher for _, fetcher, is_dead in workers if fetcher is not None and not is_dead}
+        living = {fetcher for _, fetcher, is_dead, _ in workers if fetcher is not None and not is_dead}
         await self._queue.forget(fetcher for fetcher in dead.values() if fetcher is not None)
         count = await self._queue.requeue(await self._queue.orphans(living, self._timeout))
         await connection.execute("DELETE FROM electrictown.workers WHERE worker = ANY(%s)", ([*dead],))
-        for worker in dead:
-            self._note(f"the worker {worker} was silent for {self._timeout:g} s and is given up")
+        for worker, _, is_dead, timeout in workers:
+            if is_dead:
+                self._note(f"the worker {worker} was silent for {timeout:g} s and is given up")
         if count:
             self._note(f"{count} subtasks of workers that are gone are handed out again")
         return count

@@ -72,7 +72,7 @@ class WorkerLoop:
         self._heartbeat = heartbeat
         self._timeout = timeout_of(heartbeat, timeout)
         self._emit = emit
-        self._row = Registration(store.database, self.worker)
+        self._row = Registration(store.database, self.worker, self._timeout)
         self._jobs: dict[asyncio.Task[None], Job] = {}
         self._draining = asyncio.Event()
         self._beaten = 0.0

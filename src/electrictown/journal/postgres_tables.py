@@ -73,7 +73,7 @@ CREATE TABLE electrictown.events (
 CREATE TABLE electrictown.workers (
     worker text PRIMARY KEY, fetcher bigint, host text NOT NULL, pid integer NOT NULL,
     started timestamptz NOT NULL DEFAULT now(), seen timestamptz NOT NULL DEFAULT now(),
-    dead boolean NOT NULL DEFAULT false);
+    timeout double precision, dead boolean NOT NULL DEFAULT false);
 """
 
 _STEP: Final = "s.seq, s.run, s.key, s.kind, s.at, s.epoch, s.value::text"
