@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sqlite3
 from collections import Counter
@@ -310,6 +311,18 @@ def test_a_script_is_found_from_wherever_a_run_goes_on(shell: Shell, monkeypatch
     monkeypatch.chdir(elsewhere)
     said = shell.et("resume", "last")
     assert (said.code, said.out) == (0, "all of it\n"), said.err
+
+
+def test_the_command_that_goes_on_names_the_same_keys_and_journal_again(shell: Shell) -> None:
+    town = FakeTown(work=GONE)
+    with serving(town, auth="bearer the-right-key") as server:
+        shell.configure(KEYED.format(url=server.url, key="$CLOUD_KEY"))
+        shell.write("my keys.env", "CLOUD_KEY=the-right-key\n")
+        first = shell.et("run", "--env-file", "my keys.env", "--db", "own.db", "build it")
+        town.answers["work"] = "all of it"
+        command = shlex.split(first.err.splitlines()[-1].partition("et ")[2])
+        assert command[2:] == ["--db", "own.db", "--env-file", "my keys.env"]
+        assert shell.et(*command).out == "all of it\n"
 
 
 # --- the options

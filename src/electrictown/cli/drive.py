@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from shlex import quote
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from electrictown.llm.slots import Slots
     from electrictown.work import Report
 
-__all__ = ["Driver", "Output", "Premises", "drive", "premises"]
+__all__ = ["Driver", "Output", "Premises", "drive", "premises", "repeated"]
 
 _INTERRUPTED = 130
 
@@ -92,7 +93,7 @@ class Driver:
 
     The first Ctrl-C begins nothing new and lets end what is under way, the second cuts that too; SIGTERM
     and a cancellation cut at once. `report` is what the run came to, None before. `where` is what the
-    command that goes on must say of the store.
+    command that goes on must say beside the run's name.
     """
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
@@ -166,6 +167,12 @@ class Driver:
         """Take `report` for what came of the run."""
         self.report = report
         self.resumable = report is not None and report.outcome in ("failed", "interrupted")
+
+
+def repeated(db: str | None, env_file: str | None) -> str:
+    """What the command that goes on must say again, beside the run's name; never a password."""
+    given = {"--db": db and mask(db), "--env-file": env_file}
+    return "".join(f" {option} {quote(value)}" for option, value in given.items() if value)
 
 
 class Premises(Struct, frozen=True):

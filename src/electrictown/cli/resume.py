@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 from msgspec.structs import replace
 
-from electrictown.cli.drive import Driver, Output, drive, premises
+from electrictown.cli.drive import Driver, Output, drive, premises, repeated
 from electrictown.cli.journals import db_option, run_argument, store_url
 from electrictown.cli.setup import environment
 from electrictown.errors import UsageError
-from electrictown.redact import mask
 
 if TYPE_CHECKING:
     from electrictown.budget.caps import Caps
@@ -75,7 +74,7 @@ async def _resume(given: _Given, driver: Driver) -> None:
 
     environ = environment(given["env_file"])
     url = store_url(given["db"], environ)
-    driver.where = f" --db {mask(given['db'])}" if given["db"] else ""
+    driver.where = repeated(given["db"], given["env_file"])
     async with premises(url, environ, driver) as at:
         row = await at.store.find(given["name"])
         if await _is_over(at.store, row, driver, given):

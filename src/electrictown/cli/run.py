@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 from msgspec.structs import replace
 
-from electrictown.cli.drive import Driver, Output, drive, premises
+from electrictown.cli.drive import Driver, Output, drive, premises, repeated
 from electrictown.cli.setup import GoFlags, Headed, config_option, environment, settle
 from electrictown.cli.version import version
 from electrictown.errors import UsageError
-from electrictown.redact import mask
 
 if TYPE_CHECKING:
     from electrictown.budget.caps import Caps
@@ -252,7 +251,7 @@ async def _begin(task: Task, options: RunOptions, given: _Given, driver: Driver)
     config = await settle(given["config"], environ, quiet=given["quiet"])
     options = replace(options, caps=_caps(given["budget"], config, quiet=given["quiet"]))
     db = given["db"] or config.cluster.db
-    driver.where = f" --db {mask(given['db'])}" if given["db"] else ""
+    driver.where = repeated(given["db"], given["env_file"])
     async with premises(db, environ, driver) as at, Town.open(config, at.slots) as town:
         town.team(town.router(), options)  # what cannot be run is no run
         await town.check_prices(options)
