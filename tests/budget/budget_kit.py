@@ -67,7 +67,7 @@ class Lane:
         future.set_result(None)
         return future
 
-    async def wanted(self) -> bool:
+    async def wanted(self, key: str) -> bool:
         return False
 
     async def let_go(self) -> None:
