@@ -375,6 +375,34 @@ def test_a_file_that_somebody_changed_is_kept_when_a_later_subtask_writes_it(she
     assert (shell.folder / "out/all.py.orig").read_text() == "mine = 2\n"
 
 
+def test_of_a_lost_file_that_was_written_twice_the_newer_one_is_put_back(shell: Shell) -> None:
+    def work(seen: Seen) -> str:
+        first = "## Your subtask\n\nwrite the parser" in seen.prompt
+        return f"### FILE: all.py\n```python\nversion = {1 if first else 2}\n```\n"
+
+    town = FakeTown(plan="1. write the parser\n2. write the tests [depends: 1]", work=work, synthesize=GONE)
+    with serving(town) as server:
+        shell.configure(yaml_of(server.url))
+        shell.et("run", "--output-dir", "out", "build it")
+        shutil.rmtree(shell.folder / "out")
+        town.answers["synthesize"] = "All of it."
+        said = shell.et("resume", "last", "--json")
+    assert said.code == 0, said.err
+    assert shell.files("out") == ["out/all.py"]
+    assert (shell.folder / "out/all.py").read_text() == "version = 2\n"
+    assert len([note for note in said.report.notes if "put back" in note]) == 1
+
+
+def test_a_dry_run_says_again_what_it_said(shell: Shell) -> None:
+    town = FakeTown()
+    with serving(town) as server:
+        shell.configure(yaml_of(server.url))
+        first = shell.et("run", "--dry-run", "build it")
+        anew(town)
+        assert shell.et("resume", "last").out == first.out
+    assert not anew(town)
+
+
 def test_a_plan_that_was_brought_along_is_not_paid_for_even_if_nothing_else_was_written(shell: Shell) -> None:
     town = FakeTown(work=GONE)
     with serving(town) as server:

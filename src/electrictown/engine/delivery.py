@@ -38,6 +38,7 @@ class Delivery:
         self._place = place
         self._journal = journal
         self._emit = emit
+        self._put_back: set[str] = set()
 
     async def deliver(
         self,
@@ -73,8 +74,12 @@ class Delivery:
         """
         ours = {(written.path, written.digest) for written in receipt.written}
         for file in files:
-            if (file.path, digest_of(file.text)) in ours and await self._place.lacks(file.path):
-                await self._place.write(file, subtask)
+            mine = (file.path, digest_of(file.text)) in ours
+            if not mine or not (file.path in self._put_back or await self._place.lacks(file.path)):
+                continue
+            # Refused is what another subtask has written since: it is that one's to put back.
+            if isinstance(await self._place.write(file, subtask), Written):
+                self._put_back.add(file.path)
                 self._emit(Noted(text=f"{file.path} was there no more, and is put back"))
         self.tell(subtask, receipt)
 
