@@ -410,7 +410,7 @@ def test_a_plan_that_was_brought_along_is_not_paid_for_even_if_nothing_else_was_
         shell.write("plan.json", shell.et("run", "--dry-run", "--json", "build it").out)
         assert shell.et("run", "--plan", "plan.json").code == 1
         (shell.folder / "plan.json").unlink()
-        alter("DELETE FROM steps WHERE key = 'plan' AND run = (SELECT max(run) FROM runs)")
+        alter("DELETE FROM steps WHERE key = 'plan' AND run = (SELECT run FROM runs ORDER BY created DESC)")
         town.answers["work"] = "def parse(): ..."
         anew(town)
         said = shell.et("resume", "last")
