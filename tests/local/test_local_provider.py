@@ -149,13 +149,18 @@ async def test_a_cancelled_request_leaves_the_child_and_closing_ends_it(provider
     assert gone(pid)
 
 
+def started() -> set[str]:
+    """The processes that this one has started so far; other tests have children of their own."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
 async def test_a_cancelled_load_leaves_no_child(provider: LocalProvider) -> None:
+    before = started()
     loading = asyncio.create_task(provider.chat_completion(ask(model="slow.gguf")))
     await asyncio.sleep(0.2)
     loading.cancel()
     await asyncio.gather(loading, return_exceptions=True)
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    assert [c for c in children if not gone(int(c))] == []
+    assert [pid for pid in started() - before if not gone(int(pid))] == []
 
 
 async def test_the_environment_of_the_child_is_an_allow_list(

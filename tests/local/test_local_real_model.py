@@ -36,7 +36,9 @@ def ask(text: str, **more: object) -> ChatRequest:
 
 
 def children() -> list[int]:
-    return [int(p) for p in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    """The llama.cpp that this process has started; other tests have children of their own."""
+    pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in pids if b"llama_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 async def test_it_answers_streams_keeps_to_a_schema_and_survives_a_kill(here: LocalProvider) -> None:
