@@ -648,3 +648,14 @@ def test_nothing_is_asked_for_a_run_whose_journal_has_all(shell: Shell) -> None:
     assert not anew(town)
     assert "synthesize" in committed(shell)
     assert replace(again.report, seconds=0) == replace(first.report, seconds=0)
+
+
+def test_a_mayor_that_made_no_plan_in_two_tries_is_asked_again(shell: Shell) -> None:
+    town = FakeTown(plan="I would rather not.", repair="No.")
+    with serving(town) as server:
+        shell.configure(yaml_of(server.url))
+        said = shell.et("run", "build it")
+        assert (said.code, town.asked["plan"], town.asked["repair"]) == (1, 1, 1)
+        town.answers["plan"] = "1. write the parser\n2. write the printer"
+        assert shell.et("resume", "last").code == 0
+        assert (town.asked["plan"], town.asked["repair"], town.asked["work"]) == (2, 1, 2)

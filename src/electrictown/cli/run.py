@@ -251,7 +251,8 @@ async def _begin(task: Task, options: RunOptions, given: _Given, driver: Driver)
     config = await settle(given["config"], environ, quiet=given["quiet"])
     options = replace(options, caps=_caps(given["budget"], config, quiet=given["quiet"]))
     db = given["db"] or config.cluster.db
-    driver.where = repeated(given["db"], given["env_file"])
+    named = given["db"] or (config.cluster.db if given["config"] else "")  # resume looks for no -c
+    driver.where = repeated(named, given["env_file"])
     async with premises(db, environ, driver) as at, Town.open(config, at.slots) as town:
         town.team(town.router(), options)  # what cannot be run is no run
         await town.check_prices(options)

@@ -192,11 +192,15 @@ class Run:
         if plan is None and not self._team.worker.route.pool:
             plan = single(self._task.text)
         if plan is None:
+            refused = len(self._journal.steps(("refusal",)))
+            call = f"plan{refused + 1}" if refused else "plan"
             async with self._phase("plan", self._team.mayor.role):
                 try:
-                    plan = await self._team.mayor.decompose(self._task.text)
+                    plan = await self._team.mayor.decompose(self._task.text, call=call)
                 except PlanError as error:
                     if not self._team.one_subtask_if_unplannable:
+                        # Whoever takes the run up again asks anew: these replies are of no use.
+                        await self._journal.record(f"{call}.refused", Failure.of(error), kind="refusal")
                         raise
                     note = f"the model could not make a plan ({error.message}): the task is one subtask"
                     plan = single(self._task.text, note)

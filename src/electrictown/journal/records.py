@@ -6,6 +6,8 @@
     budget    budget.eE                budget.caps.Caps, the most that the run may spend
     plan      plan                     work.Plan
     call      plan.call1, brief, ...   Answer       one logical model call
+              synthesize, refine                    made of final results; of others NAME.HASH
+    refusal   plan.refused             Failure      replies that were no plan; the next try is plan2
     attempt   t07.attempt1             work.Attempt a worker's answer
     review    t07.review1              work.Review
     receipt   t07.files1, ...          Receipt      files that lie in the output folder

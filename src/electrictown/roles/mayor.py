@@ -42,10 +42,11 @@ class Mayor(Role):
         self.max_subtasks = max_subtasks
         self.specialists = dict(specialists or {})
 
-    async def decompose(self, task: str) -> Plan:
+    async def decompose(self, task: str, *, call: str = "plan") -> Plan:
         """`task` as a plan of subtasks that workers can take on, in parallel where they may.
 
         A reply that is no plan (see `plans.parse`), or was cut, is handed back once with what is wrong.
+        `call` names the two calls in a run's journal.
 
         Raises:
             PlanError: when the second reply is none either; `reply` is its text.
@@ -54,13 +55,14 @@ class Mayor(Role):
         question = user(
             prompt("decompose", task=task, limit=self.max_subtasks, specialists=self._specialists_told())
         )
-        first = await self._planned("plan.call1", question)
+        first = await self._planned(f"{call}.call1", question)
         try:
             return self._read(first, task)
         except PlanError as error:
             wrong = error.message
         answer = assistant(first.text if first.text.strip() else "(an empty reply)")
-        second = await self._planned("plan.call2", question, answer, user(prompt("repair", error=wrong)))
+        again = user(prompt("repair", error=wrong))
+        second = await self._planned(f"{call}.call2", question, answer, again)
         try:
             plan = self._read(second, task)
         except PlanError as error:
