@@ -119,8 +119,7 @@ class Routes:
 
     def _on(self, provider: str, identifier: str, model: ModelConfig | None) -> Target:
         entry, defaults = self._config.providers[provider], self._config.defaults
-        own = model is not None and "max_in_flight" in model.model_fields_set
-        limit = model.max_in_flight if model is not None and own else entry.max_in_flight or 1
+        limit = (model.max_in_flight if model else None) or entry.max_in_flight or 1
         temperature = defaults.temperature
         price = None
         if model is not None:
@@ -153,7 +152,7 @@ class Routes:
             return entry.max_in_flight
         if not _is_self_hosted(entry):
             return None
-        limits = [m.max_in_flight for m in self._config.models.values() if m.provider == provider]
+        limits = [m.max_in_flight or 1 for m in self._config.models.values() if m.provider == provider]
         return max(self._pooled[provider], *limits, 1)
 
 

@@ -233,7 +233,7 @@ def test_a_written_configuration_reads_back_as_it_was(tree: dict[str, Any]) -> N
     config = parse_config(yaml.safe_dump(tree), "town.yaml", {})
     for section in ("models", "roles"):
         for name, entry in tree[section].items():
-            read = getattr(config, section)[name].model_dump()
+            read = getattr(config, section)[name].entries()
             assert {key: list(v) if isinstance(v := read[key], tuple) else v for key in entry} == entry
     for name, entry in tree["providers"].items():
         assert config.providers[name].timeouts.idle == entry["timeouts"]["idle"]

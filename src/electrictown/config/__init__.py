@@ -4,10 +4,12 @@
     variables   $VAR and ${VAR} from the environment
     compat      what files of the Go original say in other words
     checks      references, keys, fallbacks: what one field alone cannot know
-    schema      the models, and so the documentation
+    parts       what the annotations of a struct say of its keys
+    schema      the structs, and so the documentation
+    reading     plain data -> those structs
     load        the way through all of them
 
-pydantic is imported here and nowhere else, and takes its time: import this package only where it is used.
+PyYAML takes its time to import: import this package only where it is used.
 """
 
 from electrictown.config.load import find_config, load_config, load_env_file, parse_config

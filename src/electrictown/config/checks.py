@@ -5,17 +5,19 @@ Works on the plain data, so that it finds everything even where a field has the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from electrictown.config.compat import COMPATIBLE, RENAMED
 from electrictown.config.origin import Source
+from electrictown.config.parts import keys_of
+from electrictown.config.reading import suggest
 from electrictown.config.schema import ProviderConfig
 from electrictown.config.variables import Resolved
-from electrictown.config.yaml_tree import Data, Key, Problem, as_json, is_list, is_table
+from electrictown.config.yaml_tree import Data, Key, Problem, as_json, is_list, is_table, line_of
 
-__all__ = ["BUILT_IN", "check", "suggest"]
+__all__ = ["BUILT_IN", "check"]
 
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "openai": (),
@@ -43,17 +45,6 @@ _ONLY_FOR = {
 }
 _SPENDERS = ("mayor", "polecat", "witness", "refinery")
 _RESERVED = ("mayor", "polecat", "witness", "refinery", "reviewer", "tester")
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The remedy for a name that is not known: the nearest one, or all of them."""
-    from difflib import get_close_matches
-
-    names = [str(k) for k in known]
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(names)}" if names else "none is defined"
 
 
 def check(
@@ -104,7 +95,7 @@ class _Checks:
             self._authentication(at, entry)
 
     def _type(self, at: Key, kind: str, entry: dict[str, Any]) -> None:
-        fields = ProviderConfig.model_fields
+        fields = keys_of(ProviderConfig)
         if kind not in BUILT_IN:
             from electrictown.llm.provider import provider_types
 
@@ -331,10 +322,7 @@ class _Checks:
         return [*entries] if is_table(entries) else []
 
     def _add(self, at: Key, what: str, remedy: str) -> None:
-        lines = self._source.lines
-        while at and at not in lines:
-            at = at[:-1]
-        self._problems.append(Problem(lines.get(at, 0), what, remedy))
+        self._problems.append(Problem(line_of(at, self._source.lines), what, remedy))
 
 
 def _export(variable: str) -> str:

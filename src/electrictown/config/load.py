@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from electrictown.config.checks import check, suggest
+from electrictown.config.checks import check
 from electrictown.config.compat import translate
 from electrictown.config.origin import Source
+from electrictown.config.reading import read
 from electrictown.config.schema import Config
 from electrictown.config.variables import Resolved, resolve
-from electrictown.config.yaml_tree import Data, Key, Problem, is_table, read_yaml
+from electrictown.config.yaml_tree import Data, Problem, is_table, read_yaml
 from electrictown.errors import ConfigError
 from electrictown.redact import mask
 
@@ -87,7 +86,7 @@ def parse_config(
         del data["cluster"]
     source.variables = found.variables
     check(data, found, source, problems, require_keys=require_keys)
-    config = _validate(data, source.lines, problems)
+    config = read(Config, data, source.lines, problems)
     if problems or config is None:
         raise _error(file, problems)
     return config.bind(source)
@@ -160,70 +159,6 @@ def _fields(entry: Data) -> Data:
         for name, value in entry.items()
         if value is not None
     }
-
-
-def _validate(data: dict[str, Any], lines: dict[Key, int], problems: list[Problem]) -> Config | None:
-    try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        for finding in error.errors(include_url=False, include_input=False):
-            problems.append(_translate(finding["loc"], finding["type"], finding.get("ctx", {}), lines))
-        return None
-
-
-_EXPECTED = {
-    "string_type": "text",
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "int_parsing_size": "a smaller whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "finite_number": "a number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "tuple_type": "a list, such as [one, two]",
-    "dict_type": "a mapping of `name: value` lines",
-    "model_type": "a mapping of `name: value` lines",
-    "model_attributes_type": "a mapping of `name: value` lines",
-    "value_error": "text",
-}
-
-
-def _translate(at: Key, kind: str, context: Mapping[str, Any], lines: dict[Key, int]) -> Problem:
-    """pydantic's finding in our words; the value itself is never shown, it may be a key."""
-    name = ".".join(str(step) for step in at)
-    known = at
-    while known and known not in lines:
-        known = known[:-1]
-    line = lines.get(known, 0)
-    if kind == "extra_forbidden":
-        section = ".".join(str(step) for step in at[:-1]) or "the file"
-        return Problem(
-            line, f"unknown key {str(at[-1])!r} in {section}", suggest(str(at[-1]), _keys(at[:-1]))
-        )
-    if kind == "missing":
-        section = ".".join(str(step) for step in at[:-1]) or "the file"
-        return Problem(line, f"{section} has no {at[-1]}", f"add `{at[-1]}: ...` there")
-    if kind == "literal_error":
-        return Problem(line, f"{name} has a value that is not known", f"one of: {context['expected']}")
-    for bound, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most")):
-        if bound in context:
-            return Problem(line, f"{name} is out of range", f"it should be {word} {context[bound]:g}")
-    expected = _EXPECTED.get(kind, "something else")
-    return Problem(line, f"{name} is of the wrong kind", f"it should be {expected}")
-
-
-def _keys(at: Key) -> list[str]:
-    """The keys that the mapping at `at` may have."""
-    model: type[BaseModel] = Config
-    for step in at:
-        field = model.model_fields.get(str(step))
-        if field is None:
-            continue  # the name of an entry
-        parts = (field.annotation, *getattr(field.annotation, "__args__", ()))
-        model = next((p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)), model)
-    return [*model.model_fields]
 
 
 def _error(file: str, problems: list[Problem]) -> ConfigError:

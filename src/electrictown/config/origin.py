@@ -44,13 +44,11 @@ def origins(config: Config, source: Source) -> dict[str, Origin]:
 
 
 def _walk(value: Data, at: Key, source: Source) -> Iterator[tuple[str, Origin]]:
-    from pydantic import BaseModel
-
+    from electrictown.config.parts import Part
     from electrictown.config.yaml_tree import is_table
 
-    if isinstance(value, BaseModel):
-        fields = {name: getattr(value, name) for name in type(value).model_fields} | (value.model_extra or {})
-        for name, entry in fields.items():
+    if isinstance(value, Part):
+        for name, entry in value.entries().items():
             yield from _walk(entry, (*at, name), source)
     elif is_table(value) and value:
         for name, entry in value.items():

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
+from electrictown.config.parts import Part, Shape, is_part, keys_of, shape_of
 from electrictown.config.schema import Config
 from electrictown.config.yaml_tree import is_table
+from electrictown.redact import Secret
 
 __all__ = ["json_schema", "main", "markdown"]
 
@@ -79,17 +82,79 @@ Where a built-in type does not know a key, that is an error.
 
 def json_schema() -> str:
     """The JSON schema of electrictown.yaml as text."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
-    return json.dumps(schema, indent=2) + "\n"
+    return json.dumps(_document(), indent=2) + "\n"
 
 
 def markdown(sample: str) -> str:
     """docs/configuration.md; `sample` is the commented file at the project's root."""
-    schema = Config.model_json_schema()
+    schema = _document()
     parts = [_INTRODUCTION.format(sample=sample)]
     for section, about in schema["properties"].items():
         parts.append("\n".join(_section(section, about, schema["$defs"])))
     return "\n".join(parts) + _ADDED
+
+
+def _document() -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    whole = _part(Config, parts) | {"title": "electrictown.yaml"}
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, "$defs": dict(sorted(parts.items())), **whole}
+
+
+def _part(part: type[Part], parts: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a mapping; those of the mappings in it are put into `parts`."""
+    keys = keys_of(part)
+    required = [name for name, shape in keys.items() if shape.required]
+    return {
+        "additionalProperties": "_extra" in part.__struct_fields__,
+        "description": inspect.getdoc(part),
+        "properties": {name: _property(name, shape, parts) for name, shape in keys.items()},
+        **({"required": required} if required else {}),
+        "title": part.__name__,
+        "type": "object",
+    }
+
+
+def _property(name: str, shape: Shape, parts: dict[str, Any]) -> dict[str, Any]:
+    about = _value(shape, parts) | {"description": shape.description}
+    if shape.default is not ...:
+        about["default"] = shape.default
+    if not is_part(shape.kind):
+        about["title"] = name.replace("_", " ").title()
+    return dict(sorted(about.items()))
+
+
+def _value(shape: Shape, parts: dict[str, Any]) -> dict[str, Any]:
+    """The schema of what may stand in one place."""
+    kind = shape.kind
+    choices = [_one(shape, parts)]
+    if is_part(kind) and kind.bare:
+        choices.insert(0, _one(keys_of(kind)[kind.bare], parts))
+    if shape.optional:
+        choices.append({"type": "null"})
+    return choices[0] if len(choices) == 1 else {"anyOf": choices}
+
+
+def _one(shape: Shape, parts: dict[str, Any]) -> dict[str, Any]:
+    kind = shape.kind
+    if is_part(kind):
+        if kind.__name__ not in parts:
+            parts[kind.__name__] = _part(kind, parts)
+        return {"$ref": f"#/$defs/{kind.__name__}"}
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is dict:
+        entry = True if inner[1] is Any else _value(shape_of(inner[1]), parts)
+        return {"additionalProperties": entry, "type": "object"}
+    if origin is tuple:
+        return {"items": _value(shape_of(inner[0]), parts), "type": "array"}
+    if origin is Literal:
+        return {"enum": [*inner], "type": "string"}
+    bounds = {word: getattr(shape, name) for name, word in _BOUNDS.items()}
+    return {word: limit for word, limit in bounds.items() if limit is not None} | {"type": _TYPES[kind]}
+
+
+_BOUNDS = {"gt": "exclusiveMinimum", "le": "maximum", "ge": "minimum"}
+_TYPES = {str: "string", Secret: "string", int: "integer", float: "number", bool: "boolean"}
 
 
 def _section(name: str, about: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[str]:
@@ -132,7 +197,7 @@ def _kind(about: Mapping[str, Any]) -> str:
 
 def _default(about: Mapping[str, Any]) -> str:
     default = about.get("default")
-    return "" if default in (None, "", []) else f"`{json.dumps(default)}`"
+    return "" if default in (None, "", ()) else f"`{json.dumps(default)}`"
 
 
 def main(root: Path) -> None:

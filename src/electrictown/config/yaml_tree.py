@@ -7,7 +7,7 @@ few thousand brackets ends the process. Nothing is constructed from tags, so not
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import yaml
@@ -22,7 +22,18 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-__all__ = ["Data", "Key", "Plain", "Problem", "Tree", "as_json", "is_list", "is_table", "read_yaml"]
+__all__ = [
+    "Data",
+    "Key",
+    "Plain",
+    "Problem",
+    "Tree",
+    "as_json",
+    "is_list",
+    "is_table",
+    "line_of",
+    "read_yaml",
+]
 
 Data: TypeAlias = Any
 """What YAML holds, not yet checked: tables, lists, text and None."""
@@ -111,6 +122,13 @@ def is_table(value: object) -> TypeGuard[dict[str, Any]]:
 def is_list(value: object) -> TypeGuard[list[Any]]:
     """Whether `value` is a list."""
     return isinstance(value, list)
+
+
+def line_of(at: Key, lines: Mapping[Key, int]) -> int:
+    """The line of the value at `at`, or of the nearest mapping around it that is in the file; else 0."""
+    while at and at not in lines:
+        at = at[:-1]
+    return lines.get(at, 0)
 
 
 def as_json(value: Data) -> Data:
