@@ -21,7 +21,11 @@ _WORDS = frozenset({"ollama", "openai", "anthropic", "gemini"})
 _known: list[str] = []
 """Every secret made so far, the longest first: one may be the beginning of another."""
 
-_userinfo = re.compile(r"(?<=://)[^/\s:@]+(?::[^/\s@]*)?(?=@)")
+_userinfo = re.compile(
+    r"(?<=://)[^/\s:@]+:[^/\s@]*(?=@)"
+    # A name alone may be a token; the user of a database is none, and a command without it is no use.
+    r"|(?<=://)(?<!postgres://)(?<!postgresql://)[^/\s:@]+(?=@)"
+)
 
 
 def _remember(value: str) -> None:

@@ -31,7 +31,7 @@ from typing import Self
 import psycopg
 import pytest
 
-__all__ = ["PASSWORD", "USER", "PostgresCluster", "programs", "shared_cluster"]
+__all__ = ["PASSWORD", "USER", "PostgresCluster", "free_port", "programs", "shared_cluster"]
 
 USER = "town"
 PASSWORD = "a-secret-of-the-tests"
@@ -169,7 +169,7 @@ class PostgresCluster:
             settings.writelines(f"{key} = '{value}'\n" for key, value in _SETTINGS.items())
 
     def _launch(self) -> None:
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         self._server = self._run("postgres", "-D", str(self._data), "-p", str(self.port))
 
     def _run(self, program: str, *words: str) -> subprocess.Popen[bytes]:
@@ -227,7 +227,8 @@ def _die_with_parent() -> Callable[[], None] | None:
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

@@ -11,6 +11,7 @@ from electrictown.errors import ElectrictownError, HaltError
 from electrictown.events import Emit, Noted, SubtaskEnded
 from electrictown.journal.journal import Journal
 from electrictown.work import Done, Failed, Failure, Plan, Result, Subtask
+from electrictown.workspace.folder import digest_of
 
 __all__ = ["Dispatch", "RemoteWorker"]
 
@@ -70,7 +71,9 @@ class RemoteWorker:
 
     async def _place(self, delivery: Delivery, subtask: Subtask, done: Done) -> None:
         mine = ancestors_of(self._plan, subtask)
-        receipt = await delivery.deliver(f"{subtask.id}.placed", done.files, replacing=mine)
+        # Where the work was not done for good, the next driver may get other files from it.
+        digest = digest_of("\0".join(text for file in done.files for text in (file.path, file.text)))
+        receipt = await delivery.deliver(f"{subtask.id}.placed.{digest[:12]}", done.files, replacing=mine)
         for path, reason in receipt.refused:
             self._warn(f"{subtask.id}: {path} is not in the folder: {reason}")
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from electrictown.engine.cluster import Fetcher, Job, JobQueue, make_queue
 from electrictown.engine.dispatch import failed_key
 from electrictown.engine.fleet import Janitor, Registration, timeout_of
-from electrictown.errors import ElectrictownError, JournalError, LeaseLostError, StoppedError
+from electrictown.errors import ConfigError, ElectrictownError, JournalError, LeaseLostError, StoppedError
 from electrictown.events import Emit, Noted, ignore
 from electrictown.journal.driving import cancel_key
 from electrictown.journal.postgres import PostgresStore
@@ -273,6 +273,11 @@ class WorkerLoop:
             return await self._perform(journal, job.subtask)
         except (JournalError, StoppedError):
             raise
+        except ConfigError as error:  # another machine may have what this one lacks
+            found = "; ".join((error.message, *error.problems))
+            return Failed(
+                job.subtask, Failure.of(ConfigError(f"on worker {self.worker}: {found}", error.hint))
+            )
         except ElectrictownError as error:
             return Failed(job.subtask, Failure.of(error))
         except Exception as error:
