@@ -1,7 +1,8 @@
 """`python -m bench`: measure everything and print a table. It exits with 0 whatever it finds.
 
 --quick        a smoke test: the figures mean nothing
---only a,b     some of: requests, events, busy, many, version, start, pool, onefile, steps, resume
+--only a,b     some of: requests, events, busy, many, version, start, pool, onefile, steps, resume,
+               remembered, cluster
 --rounds N     how often each comparison is repeated (5)
 --json         one JSON object on stdout instead of the table
 """

@@ -39,10 +39,19 @@ class Effort(Struct, frozen=True):
     paced_seconds: int = 4
     many: int = 1000
     steps: int = 5000
+    subtasks: int = 200
 
 
 QUICK = Effort(
-    rounds=1, requests=20, streams=1, wires=("openai",), starts=1, paced_seconds=1, many=20, steps=100
+    rounds=1,
+    requests=20,
+    streams=1,
+    wires=("openai",),
+    starts=1,
+    paced_seconds=1,
+    many=20,
+    steps=100,
+    subtasks=8,
 )
 
 Row: TypeAlias = dict[str, float]

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 
+from bench.cluster import cluster, remembered
 from bench.figures import QUICK, Effort, Figure, Row
 from bench.host import ROOT, Host, Reply, cpu_of, serving
 from bench.journals import resumed, steps
@@ -306,4 +307,6 @@ MEASURES: dict[str, Callable[[Effort], Awaitable[list[Figure]]]] = {
     "onefile": one_file,
     "steps": steps,
     "resume": resumed,
+    "remembered": remembered,
+    "cluster": cluster,
 }

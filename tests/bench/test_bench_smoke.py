@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes.postgres import programs
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,7 +21,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, dict[str, object]]:
-    done = bench("--quick", "--only", "requests,events,many,version,steps,resume", "--json")
+    done = bench("--quick", "--only", "requests,events,many,version,steps,resume,remembered", "--json")
     assert done.returncode == 0, done.stderr
     return {figure["name"]: figure for figure in json.loads(done.stdout)["figures"]}
 
@@ -47,6 +49,22 @@ def test_the_journal_is_measured(measured: dict[str, dict[str, object]]) -> None
     for name in ("journal, steps one after the other", "journal, steps of 64 tasks"):
         assert float(str(measured[name]["value"])) > 0
     assert measured["resume of a run of 100 steps"]["goal"] == 0.5
+
+
+def test_what_remembering_costs_is_measured(measured: dict[str, dict[str, object]]) -> None:
+    figure = measured["journal of a run of 8 subtasks, CPU each"]
+    assert figure["goal"] == 5
+    assert "without a journal" in str(figure["note"])
+
+
+def test_a_cluster_is_measured() -> None:
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed (scripts/debian-packages.sh test)")
+    done = bench("--quick", "--only", "cluster", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure["value"] for figure in json.loads(done.stdout)["figures"]}
+    assert set(figures) == {"cluster, from ready to begun", "cluster, subtasks of 3 workers"}
+    assert min(figures.values()) > 0
 
 
 def test_a_measure_that_does_not_exist_is_named() -> None:

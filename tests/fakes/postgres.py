@@ -58,13 +58,14 @@ def programs() -> Path | None:
 
 
 class PostgresCluster:
-    """A cluster of databases that trusts nobody without a password."""
+    """A cluster of databases that trusts nobody without a password; `settings` are the server's."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
         folder = programs()
         if folder is None:
             raise FileNotFoundError("PostgreSQL is not installed (scripts/debian-packages.sh test)")
         self._programs = folder
+        self._settings = {**_SETTINGS, **settings}
         self._user = _ordinary_user()
         self._folder = Path(tempfile.mkdtemp(prefix="et-postgres-"))
         self._data = self._folder / "data"
@@ -166,7 +167,7 @@ class PostgresCluster:
         if made.wait():
             raise RuntimeError((self._folder / "log").read_text()[-2000:])
         with (self._data / "postgresql.auto.conf").open("a") as settings:
-            settings.writelines(f"{key} = '{value}'\n" for key, value in _SETTINGS.items())
+            settings.writelines(f"{key} = '{value}'\n" for key, value in self._settings.items())
 
     def _launch(self) -> None:
         self.port = self.port or free_port()
