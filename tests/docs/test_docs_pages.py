@@ -99,7 +99,7 @@ def test_the_architecture_lists_the_rooms_in_the_order_that_imports_are_checked_
     assert told == checked
 
 
-@pytest.mark.parametrize("name", ["town", "run", "report"])
+@pytest.mark.parametrize("name", ["town", "cluster", "run", "report"])
 def test_a_picture_is_whole_and_fetches_nothing(name: str) -> None:
     text = page(f"docs/{name}.svg")
     ElementTree.fromstring(text)
