@@ -27,7 +27,7 @@ def ancestors_of(plan: Plan, subtask: Subtask) -> tuple[str, ...]:
 class Desk:
     """The papers of one subtask. `answers` counts the replies that came.
 
-    `unreviewed` says that the last reply should have been reviewed and could not be.
+    `unreviewed` says that what there is is not final: a review, or another attempt, is still to come.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from msgspec import Struct
 from electrictown.engine.delivery import Delivery
 from electrictown.engine.desk import Desk
 from electrictown.engine.relay import Relay
-from electrictown.errors import ElectrictownError, HaltError
+from electrictown.errors import ElectrictownError, HaltError, JournalError
 from electrictown.events import Emit, Noted, SubtaskEnded, SubtaskReviewed
 from electrictown.journal.journal import Journal
 from electrictown.journal.records import Receipt
@@ -111,8 +111,9 @@ class TextWorker:
                 again = await self._relay.attempt(
                     desk, desk.question(earlier=best.reply, critique=review.critique)
                 )
-            except HaltError:
-                raise
+            except HaltError as error:
+                self._halt(desk, error)
+                return best
             except ElectrictownError as error:
                 self._warn(f"{desk.id}: the retry failed ({error.message}); the earlier text stands")
                 return best
@@ -134,8 +135,9 @@ class TextWorker:
         desk.unreviewed = False
         try:
             review = await self._journal.step(call, ask, Review, kind="review")
-        except HaltError:
-            raise
+        except HaltError as error:
+            self._halt(desk, error)
+            review = Review(text=f"not reviewed: {error.message}", passed=False, error=Failure.of(error))
         except ElectrictownError as error:
             desk.unreviewed = True
             failure = self.witness_failure = Failure.of(error)
@@ -143,6 +145,17 @@ class TextWorker:
         retry = not review.passed and bool(review.critique) and desk.answers <= guard.retries
         self._emit(SubtaskReviewed(subtask=desk.id, review=review, retry=retry))
         return desk.judged(review)
+
+    def _halt(self, desk: Desk, error: HaltError) -> None:
+        """Nothing more may be begun: what `desk` has so far is handed over, and is not final.
+
+        Raises:
+            JournalError: when that is why; what cannot be written down is not done.
+        """
+        if isinstance(error, JournalError):
+            raise error
+        self.halted = error
+        desk.unreviewed = True
 
     async def _delivered(self, desk: Desk, best: Attempt) -> tuple[File, ...]:
         """Write the files of `best`; what is refused is told to the model once."""
@@ -153,8 +166,8 @@ class TextWorker:
         if refused:
             try:
                 mended = await self._relay.attempt(desk, desk.question(earlier=best.reply, refused=refused))
-            except HaltError:
-                raise
+            except HaltError as error:
+                self._halt(desk, error)
             except ElectrictownError as error:
                 self._warn(f"{desk.id}: the worker could not be told of its refused files ({error.message})")
             else:
