@@ -185,7 +185,7 @@ def _headless(row: RunRow) -> Header:
 
 def _owner(step: Step) -> str:
     """The subtask of `t07.attempt1`, and of the like."""
-    return step.key.rpartition(".")[0]
+    return step.key.partition(".")[0]
 
 
 def _parts(plan: Plan | None, of: _Kinds, report: Report | None) -> tuple[Part, ...]:

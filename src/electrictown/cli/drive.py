@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import click
 from msgspec import Struct
 
-from electrictown.errors import ElectrictownError, JournalError, StoppedError, UsageError
+from electrictown.errors import BudgetExceeded, ElectrictownError, JournalError, StoppedError, UsageError
 from electrictown.events import Noted
 from electrictown.redact import mask
 
@@ -78,10 +78,18 @@ def drive(output: Output, begin: Callable[[Driver], Awaitable[None]]) -> int:
         console.close()
     if driver.resumable and not output.quiet:
         with suppress(OSError):
-            print(f"to go on: et resume {driver.report.run}{driver.where}", file=sys.stderr)
+            print(f"to go on: {_going_on(driver, driver.report)}", file=sys.stderr)
     if trouble is not None and trouble.exit_code != driver.report.exit_code:  # the report does not tell of it
         raise trouble
     return driver.report.exit_code
+
+
+def _going_on(driver: Driver, report: Report) -> str:
+    """The command that goes on; one with a larger budget where this one is spent."""
+    error = report.error
+    if error is not None and error.type == BudgetExceeded.__name__ and error.hint.startswith("et resume "):
+        return error.hint + driver.where
+    return f"et resume {report.run}{driver.where}"
 
 
 async def _begun(driver: Driver, begin: Callable[[Driver], Awaitable[None]]) -> None:

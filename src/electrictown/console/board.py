@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from electrictown import events as e
-from electrictown.console.text import blocks, failure, line, money, who
+from electrictown.console.text import STOPS, blocks, failure, line, money, who
 
 __all__ = ["Board", "Phase", "Row", "State"]
 
@@ -121,8 +121,13 @@ class Board:
         row.ended = event.time
         row.tokens = sum(attempt.output_tokens for attempt in event.attempts) or row.tokens
         row.rate = 0.0
-        if event.error is not None:
+        review = event.attempts[-1].review if event.attempts else None
+        if event.error is not None and event.error.type in STOPS:
+            row.state, row.doing = "waiting", "not done"
+        elif event.error is not None:
             row.state, row.doing, row.text = "failed", "failed", failure(event.error)
+        elif review is not None and review.error is not None:
+            row.state, row.doing = "doubted", "no review"
         else:
             row.state = "done" if event.accepted else "doubted"
             row.doing = "done" if event.accepted else "below par"

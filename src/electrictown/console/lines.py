@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from electrictown import events as e
-from electrictown.console.text import count, duration, failure, line, who
+from electrictown.console.text import STOPS, count, duration, failure, line, who
 from electrictown.work import Plan, Review
 
 __all__ = ["UNTOLD", "Level", "Line", "Narrator"]
@@ -80,12 +80,17 @@ class Narrator:
         name = line(event.subtask)
         start = self._started.get(event.subtask)
         took = duration(event.time - start) if start is not None else ""
+        if event.error is not None and event.error.type in STOPS:
+            return Line(f"{name} is not done: {line(event.error.message)}", "detail")
         if event.error is not None:
             return Line(f"{name} failed{took and f' after {took}'}: {failure(event.error)}", "error")
         tokens = sum(attempt.output_tokens for attempt in event.attempts)
         done = f"{name} done{took and f' in {took}'}" + (f", {count(tokens, 'token')}" if tokens else "")
         if event.accepted:
             return Line(done, "detail")
+        review = event.attempts[-1].review if event.attempts else None
+        if review is not None and review.error is not None:
+            return Line(f"{done}, {line(review.text)}", "warning")
         return Line(f"{done}, but its last review stayed below the threshold", "warning")
 
 

@@ -8,7 +8,7 @@ import unicodedata
 from electrictown.redact import mask
 from electrictown.work import Cost, Failure
 
-__all__ = ["blocks", "count", "duration", "failure", "line", "money", "who"]
+__all__ = ["STOPS", "blocks", "count", "duration", "failure", "line", "money", "who"]
 
 # What a terminal obeys instead of showing: sequences of ESC, then every single control character.
 _SEQUENCES = re.compile(
@@ -73,6 +73,10 @@ def count(number: int, what: str) -> str:
 def who(model: str, provider: str) -> str:
     """A model and where it runs: "qwen@ai01"."""
     return line(f"{model}@{provider}" if provider else model)
+
+
+STOPS = frozenset({"StoppedError", "BudgetExceeded"})
+"""Failures that are none of the subtask's: the run as a whole was to begin nothing more, and says why."""
 
 
 def failure(error: Failure) -> str:
