@@ -226,6 +226,8 @@ roles:
 defaults:
   model: cheap           # any other role
   max_tokens: 16000      # of one reply: the limit of what a single call can cost
+
+budget: 1.00             # US dollars that one run may spend at the most; --budget says otherwise
 """
 
 
