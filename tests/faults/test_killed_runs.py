@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -132,6 +133,14 @@ def _served() -> Generator[tuple[FakeTown, FakeServer]]:
         yield town, server
 
 
+def _settled(server: FakeServer) -> None:
+    """Wait until the server has noticed that nobody asks any more: then all that was asked is counted."""
+    limit = time.monotonic() + 10
+    while server.connections:
+        assert time.monotonic() < limit
+        time.sleep(0.002)
+
+
 def _made(town: FakeTown) -> Counter[str]:
     """How often each step was asked for, of hosts that answer."""
     made = Counter(STEPS.key_of(seen) for _, seen in town.seen if seen.host.strip("/") != "h0")
@@ -170,6 +179,7 @@ def test_a_run_that_is_killed_at_any_write_goes_on_and_pays_for_nothing_twice(
             if code != KILLED:
                 assert code == 0, machine.told()
                 break
+            _settled(server)
             known = machine.committed()
             caught = {step for step in _made_so_far(town) if step not in known}
             if "run" in known:
@@ -200,6 +210,7 @@ def test_a_run_that_is_killed_again_and_again_comes_to_its_end(
         machine = Machine(tmp_path / "m", server.url, program)
         machine.run(kill=chance.randint(3, 12), when="before")
         for _ in range(12):
+            _settled(server)
             known = machine.committed()
             made = _made_so_far(town)
             caught.update(step for step in made if step not in known)
