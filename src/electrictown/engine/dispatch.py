@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Final, cast
+
+import msgspec
 
 from electrictown.engine.cluster import Job, JobQueue, make_queue
 from electrictown.engine.fleet import Janitor, living, timeout_of
 from electrictown.errors import BudgetExceeded, HaltError, JournalError
-from electrictown.events import Emit, Noted, ignore
+from electrictown.events import Emit, Event, Noted, SubtaskStarted, ignore
+from electrictown.journal import postgres_tables as tables
 from electrictown.journal.journal import Step
 from electrictown.journal.postgres_journal import PostgresJournal
 from electrictown.journal.through import through
@@ -28,6 +32,12 @@ def failed_key(subtask: str, driver: int) -> str:
     failed, or nobody could review it. The next driver may have it tried again.
     """
     return f"{subtask}.failed.e{driver}"
+
+
+_LISTEN = 0.3
+"""Seconds between two looks for what workers tell."""
+
+_read_event = msgspec.json.Decoder(Event).decode
 
 
 class Dispatcher:
@@ -63,6 +73,7 @@ class Dispatcher:
             asyncio.create_task(self._janitor.watch(self._heartbeat), name="janitor"),
             asyncio.create_task(self._put_again(), name="missing jobs"),
             asyncio.create_task(self._look_for_workers(), name="workers"),
+            asyncio.create_task(self._listen_in(), name="news of workers"),
         ]
         return self
 
@@ -145,6 +156,21 @@ class Dispatcher:
         for future in self._waiting.get(subtask, ()):
             if not future.done():
                 future.set_result(None)
+
+    async def _listen_in(self) -> None:
+        """Tell what workers tell: `emit` hears of it a moment later, as of what happens here."""
+        run, epoch = self._journal.run, self._journal.epoch
+        last = await self._link.run(lambda c: tables.last_line(c, run))
+        while True:
+            await asyncio.sleep(_LISTEN)
+            with contextlib.suppress(JournalError):  # it is news for people: the next look is soon
+                look = partial(tables.lines_of_others, run=run, epoch=epoch, after=last)
+                for line in await self._link.run(look):
+                    last = line.seq
+                    event = _read_event(line.event)
+                    # What was begun and is over already is not begun once more on the screen.
+                    if not (isinstance(event, SubtaskStarted) and self._known(event.subtask)):
+                        self._emit(event)
 
     def _known(self, subtask: str) -> bool:
         keys = {f"{subtask}.result", failed_key(subtask, self._journal.epoch)}

@@ -33,7 +33,9 @@ __all__ = [
     "insert_lines",
     "insert_run",
     "insert_steps",
+    "last_line",
     "lines",
+    "lines_of_others",
     "lock_of",
     "make",
     "news",
@@ -395,6 +397,26 @@ async def lines(connection: Connection, run: str, after: int, limit: int) -> lis
     )
     found = cast("list[tuple[int, float, str]]", rows)
     return [Line(seq, at, event.encode()) for seq, at, event in found]
+
+
+async def lines_of_others(connection: Connection, run: str, epoch: int, after: int) -> list[Line]:
+    """The events after number `after` that others than the holder of `epoch` wrote, in order."""
+    rows = await _all(
+        connection,
+        "SELECT seq, at, event::text FROM electrictown.events"
+        " WHERE run = %s AND epoch <> %s AND seq > %s ORDER BY seq LIMIT 1000",
+        (run, epoch, after),
+    )
+    found = cast("list[tuple[int, float, str]]", rows)
+    return [Line(seq, at, event.encode()) for seq, at, event in found]
+
+
+async def last_line(connection: Connection, run: str) -> int:
+    """The number of the run's last event, 0 where there is none."""
+    row = await _one(
+        connection, "SELECT coalesce(max(seq), 0) FROM electrictown.events WHERE run = %s", (run,)
+    )
+    return cast("int", row[0]) if row is not None else 0
 
 
 async def drivers(connection: Connection, run: str) -> int:
