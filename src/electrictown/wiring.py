@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from electrictown.budget.caps import Cap, Caps
+from electrictown.budget.caps import Cap, Caps, caps_of
 from electrictown.llm.hosts import identity
 from electrictown.llm.provider import ProviderSettings, Timeouts
 from electrictown.llm.routes import Price, Route, RouteTable, Target
@@ -16,7 +16,7 @@ from electrictown.llm.routes import Price, Route, RouteTable, Target
 if TYPE_CHECKING:
     from electrictown.config import Config, ModelConfig, ProviderConfig, RoleConfig
 
-__all__ = ["Routes", "budget_of", "settings_of"]
+__all__ = ["Routes", "budget_of", "budget_said", "settings_of"]
 
 _SELF_HOSTED = frozenset({"ollama", "lmstudio", "local"})
 """Types that run on the user's own hardware: free of charge, and one call at a time is what they bear."""
@@ -57,6 +57,19 @@ def budget_of(config: Config) -> Caps:
         per_role={role: Cap(cap.usd, cap.tokens) for role, cap in budget.per_role.items()},
         per_subtask=Cap(budget.per_subtask.usd, budget.per_subtask.tokens),
     )
+
+
+def budget_said(text: str, caps: Caps, config: Config, supervisor: str) -> Caps:
+    """`caps` with what `text` says instead, for a run that the role `supervisor` plans.
+
+    Raises:
+        UsageError: when it is no budget, or one for a role that spends nothing in such a run.
+    """
+    from electrictown.config.compat import RENAMED
+
+    roles = dict.fromkeys((supervisor, "polecat", "witness", "refinery"))
+    spend_as = {"mayor": supervisor, **RENAMED, **dict.fromkeys(config.specialists, "polecat")}
+    return caps_of(text, caps, roles, spend_as)
 
 
 class Routes:

@@ -135,7 +135,7 @@ def test_a_model_that_says_nothing_takes_as_many_calls_as_its_provider(
 
 def test_the_schema_takes_a_bare_number_in_the_place_of_a_cap() -> None:
     schema = json.loads(json_schema())
-    bare = {"exclusiveMinimum": 0, "type": "number"}
+    bare = {"exclusiveMinimum": 0, "maximum": 1e9, "type": "number"}
     assert schema["properties"]["budget"]["anyOf"] == [bare, {"$ref": "#/$defs/BudgetConfig"}]
     assert schema["$defs"]["BudgetConfig"]["properties"]["per_role"]["additionalProperties"] == {
         "anyOf": [bare, {"$ref": "#/$defs/CapConfig"}]

@@ -53,6 +53,11 @@ def problems(text: str) -> str:
         (BASE + "budget: {usd: 0}\n", "town.yaml:5: budget.usd is out of range; it should be more than 0"),
         (BASE + "budget: -1\n", "budget.usd is out of range; it should be more than 0"),
         (BASE + "budget: {usd: .inf}\n", "budget.usd is of the wrong kind; it should be a number"),
+        (BASE + "budget: 10000000000\n", "budget.usd is out of range; it should be at most 1e+09"),
+        (
+            BASE + f"budget: {{tokens: {10**16}}}\n",
+            "budget.tokens is out of range; it should be at most 1e+15",
+        ),
         (BASE + "budget: {tokens: 0}\n", "budget.tokens is out of range; it should be at least 1"),
         (BASE + "budget: {tokens: 2.5}\n", "budget.tokens is of the wrong kind; it should be a whole"),
         (BASE + "budget: [3]\n", "budget is of the wrong kind; it should be a mapping"),

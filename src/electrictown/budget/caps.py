@@ -12,7 +12,7 @@ from electrictown.errors import ConfigError, UsageError
 from electrictown.llm.prices import Prices
 from electrictown.llm.routes import Target
 
-__all__ = ["UNASKED", "Cap", "Caps", "caps_of", "check_prices", "unpriced"]
+__all__ = ["DEAREST", "LARGEST", "UNASKED", "Cap", "Caps", "caps_of", "check_prices", "unpriced"]
 
 
 class Cap(Struct, frozen=True):
@@ -55,37 +55,80 @@ class Caps(Struct, frozen=True):
 UNASKED = Caps(usd=1.0)
 """What holds where nobody has said what may be spent and nobody has configured who is asked."""
 
+DEAREST = 1e9
+"""The largest cap, in US dollars: the journal counts billionths."""
+
+LARGEST = 10**15
+"""The largest cap, in tokens."""
+
+_AS_THEY_ARE: Mapping[str, str] = {}
+_SHOWN = 40
+"""Characters of a wrong figure that are shown."""
+
 _NONE = "none"
 _SUBTASK = "subtask"
 _PART = re.compile(r"(?:(?P<name>[^=]+)=)?\s*\$?\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>t|tokens?)?")
+_TWICE = "write cents with a point (2.50), a comma only between caps, and each cap once"
 _HINT = "write dollars (2.50), tokens (500000t), a role's (mayor=1) or each subtask's (subtask=0.2), or none"
 
 
-def caps_of(text: str, caps: Caps = Caps(), roles: Collection[str] | None = None) -> Caps:  # noqa: B008  (frozen)
+def caps_of(
+    text: str,
+    caps: Caps = Caps(),  # noqa: B008  (frozen)
+    roles: Collection[str] | None = None,
+    spend_as: Mapping[str, str] = _AS_THEY_ARE,
+) -> Caps:
     """`caps` with what `text` says instead: "2.50", "500000t", "2.50,mayor=1,subtask=0.2", "none".
 
+    `spend_as` says of names that are none of `roles` as which of them they spend.
+
     Raises:
-        UsageError: when it says nothing of that kind, or names a role that is not among `roles`.
+        UsageError: when it says nothing of that kind, too much, or the same cap twice, or names a role
+            that is not among `roles`.
     """
     if text.strip().lower() == _NONE:
         return Caps()
-    for part in text.split(","):
-        found = _PART.fullmatch(part.strip())
-        number = float(found["number"]) if found else 0.0
-        if found is None or not number or (found["unit"] and number != int(number)):
-            raise UsageError(f"{part.strip()!r} is no budget", _HINT)
-        name = (found["name"] or "").strip()
-        change = {"tokens": int(number)} if found["unit"] else {"usd": number}
+    said: dict[tuple[str, str], str] = {}
+    for part in map(str.strip, text.split(",")):
+        name, change = _read(part)
+        (unit,) = change
+        if (before := said.get((name, unit))) is not None:
+            raise UsageError(f"the same cap is said twice: {before!r} and {part!r}", _TWICE)
+        said[name, unit] = part
         if not name:
             caps = replace(caps, **change)
         elif name == _SUBTASK:
             caps = replace(caps, per_subtask=replace(caps.per_subtask, **change))
         elif roles is not None and name not in roles:
-            raise UsageError(f"there is no role {name!r} to give a budget", f"roles: {', '.join(roles)}")
+            raise _nobody(name, part, roles, spend_as)
         else:
             cap = replace(caps.per_role.get(name, Cap()), **change)
             caps = replace(caps, per_role={**caps.per_role, name: cap})
     return caps
+
+
+def _read(part: str) -> tuple[str, dict[str, float]]:
+    """Whose cap `part` says, and the figure by its unit."""
+    found = _PART.fullmatch(part)
+    number = float(found["number"]) if found else 0.0
+    tokens = found is not None and found["unit"] is not None
+    if number > (LARGEST if tokens else DEAREST):
+        shown = part if len(part) <= _SHOWN else f"{part[:_SHOWN]}..."
+        raise UsageError(
+            f"the budget {shown!r} is more than can be counted",
+            f"the most is ${DEAREST:,.0f} or {LARGEST:,} tokens; none is no cap",
+        )
+    if found is None or round(number, 9) <= 0 or (tokens and number != int(number)):
+        raise UsageError(f"{part!r} is no budget", _HINT)
+    return (found["name"] or "").strip(), {"tokens": int(number)} if tokens else {"usd": number}
+
+
+def _nobody(name: str, part: str, roles: Collection[str], spend_as: Mapping[str, str]) -> UsageError:
+    """The error of a cap for a role that spends nothing."""
+    hint = f"roles: {', '.join(roles)}"
+    if (other := spend_as.get(name)) is not None:
+        hint = f"{name} spends as {other}: write {other}={part.partition('=')[2].strip()}"
+    return UsageError(f"there is no role {name!r} to give a budget", hint)
 
 
 async def check_prices(targets: Mapping[str, Iterable[Target]], caps: Caps, prices: Prices) -> None:

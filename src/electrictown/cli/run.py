@@ -249,7 +249,7 @@ async def _begin(task: Task, options: RunOptions, given: _Given, driver: Driver)
 
     environ = environment(given["env_file"])
     config = await settle(given["config"], environ, quiet=given["quiet"])
-    options = replace(options, caps=_caps(given["budget"], config, quiet=given["quiet"]))
+    options = replace(options, caps=_caps(given["budget"], config, options.supervisor, quiet=given["quiet"]))
     db = given["db"] or config.cluster.db
     named = given["db"] or (config.cluster.db if given["config"] else "")  # resume looks for no -c
     driver.where = repeated(named, given["env_file"])
@@ -262,11 +262,11 @@ async def _begin(task: Task, options: RunOptions, given: _Given, driver: Driver)
         await driver.execute(prepare, journal, at)
 
 
-def _caps(text: str | None, config: Config, *, quiet: bool) -> Caps:
+def _caps(text: str | None, config: Config, supervisor: str, *, quiet: bool) -> Caps:
     """The budget: what the command line says over what the configuration does; without both, a dollar."""
-    from electrictown.budget.caps import UNASKED, caps_of
+    from electrictown.budget.caps import UNASKED
     from electrictown.discovery import FOUND_HERE
-    from electrictown.wiring import budget_of
+    from electrictown.wiring import budget_of, budget_said
 
     if text is None and config.path == FOUND_HERE:
         if not quiet:
@@ -274,7 +274,7 @@ def _caps(text: str | None, config: Config, *, quiet: bool) -> Caps:
                 print(f"budget: ${UNASKED.usd:g}; --budget says otherwise", file=sys.stderr)
         return UNASKED
     caps = budget_of(config)
-    return caps if text is None else caps_of(text, caps, config.roles)
+    return caps if text is None else budget_said(text, caps, config, supervisor)
 
 
 def _task(words: tuple[str, ...], plan: Plan | None) -> Task:

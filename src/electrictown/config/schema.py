@@ -31,7 +31,8 @@ __all__ = [
 
 _Count = Annotated[int, Meta(ge=1)]
 _Money = Annotated[float, Meta(ge=0)]
-_Dollars = Annotated[float, Meta(gt=0)]
+_Dollars = Annotated[float, Meta(gt=0, le=1e9)]
+_Allowance = Annotated[int, Meta(ge=1, le=10**15)]
 _Seconds = Annotated[float, Meta(ge=0)]
 _Temperature = Annotated[float, Meta(ge=0, le=2)]
 
@@ -186,7 +187,7 @@ class CapConfig(Part, frozen=True):
 
     usd: Annotated[_Dollars | None, "US dollars; left out: no cap."] = None
     tokens: Annotated[
-        _Count | None,
+        _Allowance | None,
         "Tokens, in and out together, those of local models too; left out: no cap.",
     ] = None
 
