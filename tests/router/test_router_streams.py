@@ -107,7 +107,7 @@ async def test_a_cut_stream_of_unknown_usage_costs_an_unknown_sum() -> None:
 
 
 async def test_a_request_that_was_refused_costs_nothing() -> None:
-    stage = Stage(RetryPolicy(tries=1), settings={"only": PRICED}, only=Actor(ServerError("no")))
+    stage = Stage(RetryPolicy(tries=1), settings={"only": PRICED}, only=Actor(ServerError("no", status=500)))
     with pytest.raises(ServerError):
         await stage.ask()
     assert not stage.router.tracker.records

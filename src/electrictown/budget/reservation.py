@@ -9,13 +9,15 @@ from contextlib import suppress
 
 from msgspec import Struct
 
+from electrictown.budget.caps import DEAREST
 from electrictown.budget.exchanges import exchange_of
 from electrictown.budget.ledger import NANO, Amount, Ledger, Scope
 from electrictown.budget.shared import SharedBudget
-from electrictown.errors import AuthError, JournalError, ProviderError
+from electrictown.errors import JournalError, ProviderError
 from electrictown.journal.journal import Journal
 from electrictown.journal.records import Reserved, Settled
 from electrictown.llm.admission import Asking, Lease
+from electrictown.llm.billing import unbilled
 from electrictown.llm.bounds import own_limit, replies
 from electrictown.llm.costs import Spent
 from electrictown.llm.messages import ChatRequest, Usage
@@ -30,13 +32,15 @@ _UNKNOWN = Usage()
 
 _NOISE = 0.001
 
-_WAITED = frozenset({408, 504, 524})
-"""Statuses of a gateway that would not wait any longer: behind it the model may have gone on writing."""
-
 
 def nano_up(usd: float | None) -> int:
     """US dollars in billionths, rounded up, but not for floats' noise: no bill of as much is above it."""
-    return math.ceil(usd * NANO - _NOISE) if usd else 0
+    return math.ceil(min(usd, DEAREST) * NANO - _NOISE) if usd else 0
+
+
+def _nano(usd: float) -> int:
+    """US dollars in billionths; never a negative figure, nor one that no journal could hold."""
+    return round(min(max(usd, 0.0), DEAREST) * NANO)
 
 
 class Books(Struct, frozen=True):
@@ -126,7 +130,7 @@ class Reservation:
         self._inner.answered()
 
     def finished(self, usage: Usage | None, usd: float | None, seconds: float) -> None:
-        """See `Lease.finished`: settles with the real usage, the worst case where nobody told any."""
+        """See `Lease.finished`: settles with the real usage, the worst case where not all of it was told."""
         self._inner.finished(usage, usd, seconds)
         self._settle("done", self._bill(usage, usd), usage, usd)
 
@@ -140,13 +144,10 @@ class Reservation:
     ) -> None:
         """See `Lease.failed`: settles with what is known, nothing where no bill can come, else the worst."""
         self._inner.failed(error, usage, usd, pause=pause)
-        told = usage is not None or self._answered
-        charged = _NOTHING if not told and _unbilled(error) else self._cut_bill(usage, usd)
+        billed = usage is not None or self._answered or not unbilled(error)
+        charged = self._cut_bill(usage, usd) if billed else _NOTHING
         exchange = exchange_of(self._target, self.request, self._asking, error)
-        # A price of 0 for no usage is how a caller says that it takes the request for unbilled.
-        self._settle(
-            "failed", charged, usage, usd, error=exchange.error, partial=True, billed=told or usd is None
-        )
+        self._settle("failed", charged, usage, usd, error=exchange.error, partial=True, billed=billed)
         self._books.journal.note(f"{self.key}.failed", exchange, kind="failure")
 
     def abandoned(self, usage: Usage | None = None, usd: float | None = None) -> None:
@@ -174,7 +175,15 @@ class Reservation:
     def _bill(self, usage: Usage | None, usd: float | None) -> Amount:
         if usage is None:
             return self.amount
-        return Amount(self.amount.nano if usd is None else round(usd * NANO), usage.total)
+        known = self._known(usage, usd)
+        return _most(known, self.amount) if usage.partial else known
+
+    def _known(self, usage: Usage, usd: float | None) -> Amount:
+        """What was told, at the dearer of the vendor's price and ours; nobody tells a price: the worst."""
+        if usd is None or math.isnan(usd):
+            return Amount(self.amount.nano, max(usage.total, 0))
+        charged = self._books.prices.charged(self._target, usage, usd)
+        return Amount(_nano(charged), max(usage.total, 0))
 
     def _cut_bill(self, usage: Usage | None, usd: float | None) -> Amount:
         """The bill of a reply that was cut: the prompt as it was counted, the reply as if it had been full.
@@ -185,17 +194,15 @@ class Reservation:
             return self.amount
         if usd is None:
             return Amount(self.amount.nano, max(usage.total, self.amount.tokens))
-        known = self._bill(usage, usd)
+        known = self._known(usage, usd)
         limit = own_limit(self.request, self._target)
         if limit is None:
-            return Amount(max(known.nano, self.amount.nano), max(known.tokens, self.amount.tokens))
+            return _most(known, self.amount)
         rest = max(limit * replies(self.request) - usage.output, 0)
         most = self._books.prices.highest(self._target, 0, rest)
         full = known + Amount(nano_up(most), rest)
-        return Amount(
-            max(known.nano, min(full.nano, self.amount.nano)),
-            max(known.tokens, min(full.tokens, self.amount.tokens)),
-        )
+        capped = Amount(min(full.nano, self.amount.nano), min(full.tokens, self.amount.tokens))
+        return _most(known, capped)
 
     def _settle(
         self,
@@ -238,11 +245,8 @@ class Reservation:
         self._books.settle(self.key, settled, charged)
 
 
-def _unbilled(error: ProviderError) -> bool:
-    """Whether it is certain that no bill comes for a request that failed so, before any reply."""
-    if not error.sent or isinstance(error, AuthError):
-        return True
-    return error.status >= 300 and error.status not in _WAITED
+def _most(one: Amount, other: Amount) -> Amount:
+    return Amount(max(one.nano, other.nano), max(one.tokens, other.tokens))
 
 
 def charged_before(journal: Journal) -> Iterator[tuple[str, str, Amount]]:
@@ -255,13 +259,13 @@ def charged_before(journal: Journal) -> Iterator[tuple[str, str, Amount]]:
             yield (
                 settled.role,
                 settled.subtask,
-                Amount(round(settled.charged_usd * NANO), settled.charged_tokens),
+                Amount(_nano(settled.charged_usd), max(settled.charged_tokens, 0)),
             )
         elif reserved is not None:
             yield (
                 reserved.role,
                 reserved.subtask,
-                Amount(round((reserved.usd or 0.0) * NANO), reserved.tokens),
+                Amount(_nano(reserved.usd or 0.0), reserved.tokens),
             )
 
 

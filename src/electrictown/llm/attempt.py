@@ -9,15 +9,10 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from electrictown.errors import (
-    BadReplyError,
-    ElectrictownError,
-    IdleTimeout,
-    IncompleteReplyError,
-    ProviderError,
-)
+from electrictown.errors import ElectrictownError, IncompleteReplyError, ProviderError
 from electrictown.events import CallEnded, CallStarted, Emit
 from electrictown.llm.admission import Admission, Asking, Lease
+from electrictown.llm.billing import told_usage, unbilled
 from electrictown.llm.chain import Chain, RetryPolicy, Step
 from electrictown.llm.costs import CostTracker
 from electrictown.llm.messages import ChatRequest, ChatResponse, Usage
@@ -28,9 +23,6 @@ from electrictown.redact import mask
 from electrictown.work import Failure
 
 __all__ = ["Attempt", "Stack", "addressed", "failure_of"]
-
-_BILLED = (BadReplyError, IncompleteReplyError, IdleTimeout)
-"""Failures after which a vendor may send a bill although no usage was told."""
 
 _NO_USAGE = Usage()
 
@@ -177,19 +169,26 @@ class Attempt:
         if error is None and self.response is None:
             error = IncompleteReplyError("the stream ended without its end")
         if error is None and self.response is not None:
-            usage, billed = self.response.usage, True
+            usage, billed = told_usage(self.response), True
         else:
             usage = self._partial_usage()
-            known = usage is not None or self.first_token is not None
-            billed = known or not isinstance(error, ProviderError) or isinstance(error, _BILLED)
+            billed = usage is not None or self.first_token is not None or not unbilled(error)
         usd = None
         try:
-            if usage is not None and not self._stack.prices.ready(self.target):
-                await self._stack.prices.load()
-            usd = self._stack.prices.usd(self.target, usage) if billed else 0.0
+            usd = await self._usd(usage) if billed else 0.0
         finally:
             self._settle(error, usage, usd, now, billed=billed)
         return error is None or isinstance(error, ProviderError)
+
+    async def _usd(self, usage: Usage | None) -> float | None:
+        """What is known of the price; None where nothing is: a part that costs nothing tells nothing."""
+        target, prices = self.target, self._stack.prices
+        if usage is not None and not prices.ready(target):
+            await prices.load()
+        usd = prices.usd(target, usage)
+        if not usd and usage is not None and usage.partial and not prices.is_free(target):
+            return None
+        return usd
 
     def _settle(
         self, error: BaseException | None, usage: Usage | None, usd: float | None, now: float, *, billed: bool

@@ -15,7 +15,7 @@ __all__ = ["CostTracker", "Spent", "Summary", "grouped", "summed"]
 class Spent(Struct, frozen=True, gc=False):
     """One request's line: who asked whom, the tokens, and US dollars (None: unknown, never 0).
 
-    `partial` marks a reply that was cut: more may be billed than is known.
+    `partial` marks a reply that was cut: more may be billed than is known, and `usd` is the known part.
     """
 
     role: str
@@ -27,7 +27,7 @@ class Spent(Struct, frozen=True, gc=False):
 
 
 class Summary(Struct, frozen=True):
-    """A ledger in sums. Every `Cost` has `usd` None as soon as one of its requests has no known price."""
+    """A ledger in sums. A `Cost` has `usd` None as soon as one of its requests has no, or no whole, price."""
 
     total: Cost
     by_role: tuple[Cost, ...] = ()
@@ -115,7 +115,7 @@ def summed(name: str, records: Sequence[Spent]) -> Cost:
         cache_write=sum(r.usage.cache_write for r in records),
         output=sum(r.usage.output for r in records),
         reasoning=sum(r.usage.reasoning for r in records),
-        usd=None if any(r.usd is None for r in records) else known,
+        usd=None if any(r.usd is None or (r.partial and r.usd) for r in records) else known,
         known_usd=known,
         partial=sum(r.partial for r in records),
     )

@@ -72,14 +72,14 @@ class Rates(Struct, frozen=True):
     def usd(self, usage: Usage) -> float:
         """What `usage` costs."""
         prompt = usage.prompt
-        thought = usage.reasoning
+        thought = min(usage.reasoning, usage.output)  # some vendors tell more
         total = usage.input * self.input.at(prompt) + (usage.output - thought) * self.output.at(prompt)
         if thought:
             total += thought * self.reasoning.at(prompt)
         if usage.cache_read:
             total += usage.cache_read * self.cache_read.at(prompt)
         if usage.cache_write:
-            hour = usage.cache_write_1h
+            hour = min(usage.cache_write_1h, usage.cache_write)
             total += (usage.cache_write - hour) * self.cache_write.at(prompt)
             total += hour * self.cache_write_1h.at(prompt)
         return total / _MILLION + self.request
@@ -136,6 +136,19 @@ class Prices:
                 return usage.cost_usd
         rates = self.rates(target) if usage is not None else None
         return rates.usd(usage) if rates is not None and usage is not None else None
+
+    def charged(self, target: Target, usage: Usage, usd: float) -> float:
+        """What a budget counts for a reply that costs `usd`: our own price where the vendor tells less.
+
+        A vendor's own figure may be a fee, or zero for what is billed elsewhere.
+        """
+        if usage.cost_usd is None or not self.ready(target) or (rates := self.rates(target)) is None:
+            return usd
+        return max(usd, rates.usd(usage))
+
+    def is_free(self, target: Target) -> bool:
+        """Whether no reply of `target` can cost anything."""
+        return self.highest(target, 1, 1) == 0
 
     def worst_case(self, request: ChatRequest, target: Target) -> float | None:
         """The most that one request can cost, in US dollars; None where it has no known bound.

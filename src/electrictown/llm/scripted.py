@@ -33,6 +33,7 @@ from msgspec import UnsetType
 
 from electrictown.errors import (
     BadRequestError,
+    ConnectError,
     FirstTokenTimeout,
     IdleTimeout,
     IncompleteReplyError,
@@ -122,7 +123,9 @@ class ScriptedProvider:
             silence = step.latency if step.after else step.latency + _seconds(step.stall)
             await self._silence(silence, self._timeouts.first_token, FirstTokenTimeout, request)
             if step.error is not None and not step.after:
-                raise self._error(step.error, request)
+                error = self._error(step.error, request)
+                error.sent = not isinstance(error, ConnectError)  # a host that is not there gets nothing
+                raise error
             async with aclosing(self._play(step, request)) as chunks:
                 yield chunks
         finally:

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from electrictown.llm.billing import plausible
 from electrictown.llm.messages import ChatResponse, Message, Text, Usage
 from electrictown.llm.wire.plain import read_plain
 
@@ -57,17 +58,19 @@ def plain_anthropic(body: bytes, origin: str) -> ChatResponse | None:
         return None
     counts, stopped = found.usage, found.stop_reason
     written = counts.cache_creation or _NONE_WRITTEN
-    hour = written.ephemeral_1h_input_tokens
+    hour, five = written.ephemeral_1h_input_tokens, written.ephemeral_5m_input_tokens
     return ChatResponse(
         message=Message("assistant", (Text(text),), origin),
         finish_reason="length" if stopped == "max_tokens" else "stop",
         stopped=stopped,
-        usage=Usage(
-            input=counts.input_tokens,
-            cache_read=counts.cache_read_input_tokens or 0,
-            cache_write=counts.cache_creation_input_tokens or hour + written.ephemeral_5m_input_tokens,
-            output=counts.output_tokens,
-            cache_write_1h=hour,
+        usage=plausible(
+            Usage(
+                input=counts.input_tokens,
+                cache_read=counts.cache_read_input_tokens or 0,
+                cache_write=counts.cache_creation_input_tokens or (five if five < 0 else hour + five),
+                output=counts.output_tokens,
+                cache_write_1h=hour,
+            )
         ),
         model=found.model,
         id=found.id,

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from electrictown.errors import BadReplyError, ContextWindowError, ProviderError
+from electrictown.llm.billing import plausible
 from electrictown.llm.messages import (
     ChatResponse,
     FinishReason,
@@ -96,17 +97,18 @@ class Facts:
         self.tokens = {**(self.tokens or {}), **told}
 
     def usage(self, *, partial: bool = False) -> Usage | None:
-        """The usage in disjoint buckets, None where none was told."""
+        """The usage in disjoint buckets, None where none was told, or nonsense."""
         tokens = self.tokens
         if tokens is None or not any(k.endswith("_tokens") for k in tokens):
             return None
-        usage = _buckets(tokens)
+        told = [_buckets(tokens)]
         # What a compaction read and wrote is billed beside the counts of the message; an adviser's tokens
         # too, but at the price of another model.
-        for step in as_objects(tokens.get("iterations")):
-            if step.get("type") == "compaction":
-                usage = [one + more for one, more in zip(usage, _buckets(step), strict=True)]
-        return Usage(*usage, partial=partial)
+        steps = as_objects(tokens.get("iterations"))
+        told += [_buckets(step) for step in steps if step.get("type") == "compaction"]
+        if any(plausible(usage) is None for usage in told):
+            return None
+        return _sum(told, partial=partial) if len(told) > 1 or partial else told[0]
 
     def response(self, parts: list[Part], origin: str) -> ChatResponse:
         """The reply of `parts`."""
@@ -145,18 +147,30 @@ class Facts:
         return (": ".join(words),) if words else ()
 
 
-def _buckets(tokens: dict[str, Json]) -> list[int]:
-    """The counts of `Usage`, in its order, out of a usage object."""
+def _sum(told: list[Usage], *, partial: bool) -> Usage:
+    return Usage(
+        input=sum(usage.input for usage in told),
+        cache_read=sum(usage.cache_read for usage in told),
+        cache_write=sum(usage.cache_write for usage in told),
+        output=sum(usage.output for usage in told),
+        reasoning=sum(usage.reasoning for usage in told),
+        cache_write_1h=sum(usage.cache_write_1h for usage in told),
+        partial=partial,
+    )
+
+
+def _buckets(tokens: dict[str, Json]) -> Usage:
+    """The counts of a usage object in disjoint buckets."""
     kept = as_object(tokens.get("cache_creation"))
     hour, five = as_int(kept.get("ephemeral_1h_input_tokens")), as_int(kept.get("ephemeral_5m_input_tokens"))
-    return [
-        as_int(tokens.get("input_tokens")),
-        as_int(tokens.get("cache_read_input_tokens")),
-        as_int(tokens.get("cache_creation_input_tokens")) or hour + five,
-        as_int(tokens.get("output_tokens")),
-        as_int(as_object(tokens.get("output_tokens_details")).get("thinking_tokens")),
-        hour,
-    ]
+    return Usage(
+        input=as_int(tokens.get("input_tokens")),
+        cache_read=as_int(tokens.get("cache_read_input_tokens")),
+        cache_write=as_int(tokens.get("cache_creation_input_tokens")) or (five if five < 0 else hour + five),
+        output=as_int(tokens.get("output_tokens")),
+        reasoning=as_int(as_object(tokens.get("output_tokens_details")).get("thinking_tokens")),
+        cache_write_1h=hour,
+    )
 
 
 class _Input(Struct, gc=False):

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from electrictown.errors import BadReplyError, IncompleteReplyError
+from electrictown.llm.billing import plausible
 from electrictown.llm.messages import Json, Usage
 from electrictown.redact import mask
 
@@ -138,6 +139,8 @@ def as_int(value: Json) -> int:
     """A count a vendor sent as number, float, text or null; 0 for anything else."""
     if type(value) is int:
         return value
+    if isinstance(value, bool):
+        return 0
     try:
         return int(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -159,16 +162,20 @@ def disjoint_usage(
     cache_write: int = 0,
     reasoning: int = 0,
     cost_usd: float | None = None,
-) -> Usage:
-    """Usage from a vendor whose prompt count includes what came from, or went into, its cache."""
-    return Usage(
-        input=max(prompt - cache_read - cache_write, 0),
+) -> Usage | None:
+    """Usage from a vendor whose prompt count includes what came from, or went into, its cache.
+
+    None where a count is nonsense.
+    """
+    usage = Usage(
+        input=prompt if prompt < 0 else max(prompt - cache_read - cache_write, 0),
         cache_read=cache_read,
         cache_write=cache_write,
         output=output,
         reasoning=reasoning,
         cost_usd=cost_usd,
     )
+    return plausible(usage)
 
 
 _DURATION = re.compile(

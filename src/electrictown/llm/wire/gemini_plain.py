@@ -54,7 +54,9 @@ def plain_gemini(body: bytes, origin: str) -> ChatResponse | None:
     if found is None or not (text := found.candidates[0].content.parts[0].text):
         return None
     tokens, stopped = found.usageMetadata, found.candidates[0].finishReason
-    if not tokens.candidatesTokenCount:  # a text without a token: these are no counts
+    if (
+        not tokens.candidatesTokenCount or tokens.toolUsePromptTokenCount < 0
+    ):  # a text without a token: these are no counts
         return None
     return ChatResponse(
         message=Message("assistant", (Text(text),), origin),

@@ -340,7 +340,7 @@ class GeminiDecoder:
     def _usage(self, *, partial: bool) -> Usage | None:
         if self._counted is not None:  # read only when somebody asks: most are followed by another
             self._count(as_object(parse_json(bytes(self._counted))))
-        if (t := self._tokens) is None:
+        if (t := self._tokens) is None or t.toolUsePromptTokenCount < 0:
             return None
         usage = disjoint_usage(
             prompt=t.promptTokenCount + t.toolUsePromptTokenCount,
@@ -348,7 +348,7 @@ class GeminiDecoder:
             output=t.candidatesTokenCount + t.thoughtsTokenCount,
             reasoning=t.thoughtsTokenCount,
         )
-        return replace(usage, partial=True) if partial else usage
+        return replace(usage, partial=True) if partial and usage is not None else usage
 
     def _response(self, parts: list[Part], *, partial: bool) -> ChatResponse:
         finish = _FINISH.get(self._stopped, "error") if self._stopped else ""

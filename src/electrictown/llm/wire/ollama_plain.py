@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from electrictown.llm.billing import plausible
 from electrictown.llm.messages import ChatResponse, Message, Text, Usage
 from electrictown.llm.wire.plain import read_plain
 
@@ -41,7 +42,7 @@ def plain_ollama(body: bytes, origin: str) -> ChatResponse | None:
         message=Message("assistant", (Text(text),), origin),
         finish_reason=found.done_reason,
         stopped=found.done_reason,
-        usage=Usage(input=found.prompt_eval_count, output=found.eval_count),
+        usage=plausible(Usage(input=found.prompt_eval_count, output=found.eval_count)),
         model=found.model,
         provider=origin,
     )

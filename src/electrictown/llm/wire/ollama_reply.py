@@ -18,6 +18,7 @@ from electrictown.errors import (
     ProviderError,
     QuotaError,
 )
+from electrictown.llm.billing import plausible
 from electrictown.llm.messages import (
     ChatResponse,
     Chunk,
@@ -157,7 +158,7 @@ class OllamaDecoder:
         counts = [self._last.get("prompt_eval_count"), self._last.get("eval_count")]
         if counts == [None, None]:
             return None
-        return Usage(input=as_int(counts[0]), output=as_int(counts[1]))
+        return plausible(Usage(input=as_int(counts[0]), output=as_int(counts[1])))
 
     def partial(self) -> ChatResponse:
         """The reply as far as it came, its usage marked partial."""

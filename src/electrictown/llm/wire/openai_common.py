@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from electrictown.errors import BadReplyError, BadRequestError, ProviderError
+from electrictown.llm.billing import as_usd
 from electrictown.llm.messages import FinishReason, Json, Model, Usage
 from electrictown.llm.wire.base import HttpCall, ModelsPage
 from electrictown.llm.wire.common import as_int, disjoint_usage, excerpt, parse_json, read_leniently
@@ -107,13 +108,11 @@ def counts_anything(found: OpenAIUsage) -> bool:
 
 def _cost(found: OpenAIUsage) -> float | None:
     cost = cast(dict[str, Json], found.cost).get("total_cost") if isinstance(found.cost, dict) else found.cost
-    if not isinstance(cost, int | float):
-        return None
-    if found.is_byok and found.cost_details:
+    usd = as_usd(cost)
+    if usd is not None and found.is_byok and found.cost_details:
         # With the user's own key `cost` is OpenRouter's fee; the model's price comes on top.
-        upstream = found.cost_details.get("upstream_inference_cost")
-        return cost + upstream if isinstance(upstream, int | float) else float(cost)
-    return float(cost)
+        usd += as_usd(found.cost_details.get("upstream_inference_cost")) or 0.0
+    return usd
 
 
 _FINISH: dict[str, FinishReason] = {
