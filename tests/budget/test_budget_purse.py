@@ -9,7 +9,9 @@ import pytest
 from budget_kit import CHEAP, DEAR, FREE, UNKNOWN, Lane, Till, capped, instantly, question
 
 from electrictown.budget.caps import UNASKED, Cap, Caps, caps_of, check_prices
+from electrictown.budget.halts import standing_halt
 from electrictown.budget.reservation import spent_before
+from electrictown.config import parse_config
 from electrictown.errors import (
     AuthError,
     BadRequestError,
@@ -32,6 +34,7 @@ from electrictown.llm.messages import ToolSpec, Usage, user
 from electrictown.llm.prices import Prices
 from electrictown.llm.routes import Price, Target
 from electrictown.redact import Secret
+from electrictown.wiring import budget_said
 from router.router_kit import target
 
 POLECAT = Asking("polecat", "t1", "t1.attempt1")
@@ -404,6 +407,40 @@ def test_a_bill_above_its_reservation_is_said_once_and_nothing_follows() -> None
     instantly(run())
 
 
+def test_a_halt_is_remembered_until_a_driver_is_given_a_budget() -> None:
+    async def run() -> None:
+        till = Till(Caps(usd=50))
+        till.journal.note("budget.e1", till.purse.caps, kind="budget")
+        assert standing_halt(till.journal.steps()) is None
+        async with till.purse.admit(ROUND, question(), POLECAT) as lease:
+            assert lease is not None
+            lease.finished(Usage(output=9_000), 9.0, 1.0)
+        steps = till.journal.steps()
+        halt = standing_halt(steps)
+        assert halt is not None
+        assert "billed $9.00" in halt.message
+        assert "et resume r1 --budget AMOUNT" in halt.hint
+        # Who works for the same driver heeds it; a driver that was given a budget in spite of it does not.
+        other = Till(Caps(usd=50), Lane(till.lane.steps.values()), epoch=1)
+        with pytest.raises(BudgetExceeded, match="billed"):
+            await ask(other)
+        again = till.again()
+        again.journal.note("budget.e2", again.purse.caps, kind="budget")
+        assert standing_halt(again.journal.steps()) is None
+        await ask(again)
+
+    instantly(run())
+
+
+def test_tiny_caps_are_told_in_figures_that_count() -> None:
+    async def run() -> None:
+        till = Till(Caps(usd=0.000012))
+        with pytest.raises(BudgetExceeded, match=r"of \$0.000012 is reached: \$0.00 spent"):
+            await ask(till)
+
+    instantly(run())
+
+
 def test_a_failed_request_is_kept_without_secrets_and_not_too_long() -> None:
     async def run() -> None:
         secret = Secret("sk-0123456789abcdef")
@@ -665,6 +702,48 @@ def test_what_is_no_budget_is_refused_with_a_remedy(text: str) -> None:
         caps_of(text, Caps(), ("mayor",))
     assert caught.value.hint
     assert UNASKED.usd == 1.0
+
+
+@pytest.mark.parametrize("text", ["2,50", "1,2", "2,2", "10t,20t", "mayor=1, mayor=2", "subtask=1,subtask=2"])
+def test_the_same_cap_said_twice_is_refused_with_the_right_way_to_write_cents(text: str) -> None:
+    with pytest.raises(UsageError, match="said twice") as caught:
+        caps_of(text)
+    assert "2.50" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "1000000001", f"{10**15 + 1}t", "mayor=" + "9" * 400 + "t"])
+def test_a_budget_that_nothing_can_count_is_refused_shortly(text: str) -> None:
+    with pytest.raises(UsageError, match="more than can be counted") as caught:
+        caps_of(text)
+    assert len(caught.value.message) < 100
+    assert "$1,000,000,000" in caught.value.hint
+    assert caps_of(f"1000000000,{10**15}t") == Caps(1e9, 10**15)
+
+
+@pytest.mark.parametrize(
+    ("text", "supervisor", "remedy"),
+    [
+        ("sql=1", "mayor", "sql spends as polecat: write polecat=1"),
+        ("reviewer=5t", "mayor", "reviewer spends as witness: write witness=5t"),
+        ("mayor=0.0001", "architect", "mayor spends as architect: write architect=0.0001"),
+        ("clerk=1", "mayor", "roles: mayor, polecat, witness, refinery"),
+    ],
+)
+def test_a_cap_for_who_spends_nothing_is_refused_with_who_does(
+    text: str, supervisor: str, remedy: str
+) -> None:
+    file = """
+providers: {p: {type: ollama}}
+models: {m: {provider: p, model: x}}
+roles: {mayor: {model: m}, architect: {model: m}, polecat: {model: m}, clerk: {model: m}}
+specialists: {sql: {model: m, description: queries}}
+"""
+    config = parse_config(file, "town.yaml", {})
+    with pytest.raises(UsageError) as caught:
+        budget_said(text, Caps(), config, supervisor)
+    assert caught.value.hint == remedy
+    allowed = budget_said(f"{supervisor}=1,polecat=2", Caps(), config, supervisor)
+    assert [*allowed.per_role] == [supervisor, "polecat"]
 
 
 def test_the_dearest_of_the_cache_prices_bounds_the_prompt() -> None:

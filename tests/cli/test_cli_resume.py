@@ -197,6 +197,25 @@ def test_a_larger_budget_goes_on_where_the_money_ran_out(shell: Shell) -> None:
     assert again.report.total.requests == sum(ALL.values())
 
 
+def test_after_a_bill_above_its_bound_only_a_budget_given_anew_goes_on(shell: Shell) -> None:
+    town = FakeTown(brief=Reply(text="names", output_tokens=9_000))
+    with serving(town) as server:
+        shell.configure(priced(yaml_of(server.url, pool=1)))
+        first = shell.et("run", "--budget", "1", "build it")
+        assert first.code == 5
+        asked = anew(town)
+        assert asked["brief"] == 1
+        for _ in range(2):
+            refused = shell.et("resume", "last")
+            assert refused.code == 5
+            assert "billed" in refused.err
+            assert "--budget AMOUNT" in refused.err
+        assert not anew(town)
+        again = shell.et("resume", "last", "--budget", "1")
+        assert again.code == 0, again.err
+        assert anew(town)["work"] > 0
+
+
 def priced(yaml: str) -> str:
     """Every model costs something: 2 $ a million tokens in, 10 out, and at most 300 tokens a reply."""
     lines = [

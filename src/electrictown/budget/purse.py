@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 
 from electrictown.budget.caps import Caps, unpriced
+from electrictown.budget.halts import halt_key, halted_by
 from electrictown.budget.ledger import Amount, Claim, Ledger, Scope
 from electrictown.budget.reservation import Books, Reservation, charged_before, nano_up
 from electrictown.budget.shared import Charge, SharedBudget, Shortage
@@ -64,6 +65,8 @@ class Purse:
         self._requests: Counter[str] = Counter()
         for role, subtask, amount in charged_before(journal):
             self._ledger.spend(self._ledger.scopes(role, subtask), amount)
+        self._driver = journal.epoch if self._shared is None else self._shared.driver
+        self._heed()
 
     # --- what the engine asks
 
@@ -179,12 +182,14 @@ class Purse:
         return Claim(target.label, scopes, amount, limit, LEAST_OUTPUT if own is None else limit)
 
     async def refresh(self) -> None:
-        """Know what all who work the run have spent, where several machines do.
+        """Know what all who work the run have spent, and whether it is halted, where several machines do.
 
         Raises:
             JournalError: when that cannot be read.
         """
         if self._shared is not None:
+            await self._shared.fetch(halt_key(self._driver))
+            self._heed()
             self._ledger.learn(await self._shared.spent())
 
     async def _turn(self, claim: Claim) -> None:
@@ -246,10 +251,17 @@ class Purse:
                 error = BudgetExceeded(
                     f"{reservation.label} billed {billed} for a request that was to be {most} at the most",
                     "nothing more is asked, since its bills have no known bound: correct its price or "
-                    "max_tokens, or take another model",
+                    "max_tokens, or take another model, in a new run; or go on all the same: "
+                    f"et resume {self._journal.run} --budget AMOUNT",
                 )
                 self._warn(error.message)
+                self._journal.note(halt_key(self._driver), Failure.of(error), kind="halt")
                 self.close(error)
+
+    def _heed(self) -> None:
+        """Stop where this run was halted under its driver, by another machine perhaps."""
+        if (halt := halted_by(self._journal, self._driver)) is not None:
+            self.close(halt)
 
     def _worded(self, scope: Scope, what: str, claim: Claim) -> BudgetExceeded:
         """The error of a scope that has no room for `claim`; the run's own ends everything."""
@@ -287,7 +299,11 @@ def _sums(scope: Scope, what: str, spent: Amount) -> tuple[str, str]:
 def _words(what: str, amount: Amount) -> str:
     if what == "tokens":
         return f"{amount.tokens:,} tokens"
-    return f"${amount.usd:,.2f}" if amount.usd >= 1 or not amount.nano else f"${amount.usd:.4f}"
+    if amount.usd >= 1 or not amount.nano:
+        return f"${amount.usd:,.2f}"
+    # Two figures that count: of a tiny cap nothing would be left otherwise.
+    whole = len(str(amount.nano))
+    return f"${amount.usd:.{min(max(4, 11 - whole), 9)}f}"
 
 
 def _of(scope: Scope) -> str:

@@ -14,6 +14,19 @@ __all__ = ["Charge", "SharedBudget", "Shortage", "Spent"]
 class SharedBudget(Protocol):
     """A journal that adds up what all who work the run have spent, and lets nobody pass a cap."""
 
+    @property
+    def driver(self) -> int:
+        """The epoch of the run's driver, for whom this machine works perhaps."""
+        ...
+
+    async def fetch(self, *keys: str) -> None:
+        """Read the steps under `keys`, where others have recorded them.
+
+        Raises:
+            JournalError: when they cannot be read.
+        """
+        ...
+
     async def reserve(
         self, key: str, value: object, charges: Sequence[Charge], *, nano: int, tokens: int
     ) -> bool | Shortage:

@@ -17,7 +17,6 @@ from electrictown.errors import UsageError
 
 if TYPE_CHECKING:
     from electrictown.budget.caps import Caps
-    from electrictown.config import Config
     from electrictown.journal.journal import RunRow, Store
     from electrictown.journal.records import Header
 
@@ -71,6 +70,7 @@ async def _resume(given: _Given, driver: Driver) -> None:
     from electrictown.config.snapshot import restore
     from electrictown.engine.team import RunOptions
     from electrictown.town import Town
+    from electrictown.wiring import budget_said
 
     environ = environment(given["env_file"])
     url = store_url(given["db"], environ)
@@ -80,11 +80,13 @@ async def _resume(given: _Given, driver: Driver) -> None:
         if await _is_over(at.store, row, driver, given):
             return
         # All that can be wrong with the command is found out before the run has another driver.
-        header, granted = await _begun(at.store, row.run)
+        header, granted = await _begun(at.store, row.run, anew=given["budget"] is not None)
         config = restore(header.config, header.file, environ)
         options = RunOptions.of(header.settings)
         async with Town.open(config, at.slots) as town:
-            caps = _caps(given["budget"], granted or town.caps(options), config)
+            caps = granted or town.caps(options)
+            if given["budget"] is not None:
+                caps = budget_said(given["budget"], caps, config, options.supervisor)
             options = replace(options, caps=caps)
             await town.check_prices(options)
             journal = await at.store.resume(row.run)
@@ -92,28 +94,29 @@ async def _resume(given: _Given, driver: Driver) -> None:
             await driver.execute(prepare, journal, at)
 
 
-async def _begun(store: Store, run: str) -> tuple[Header, Caps | None]:
-    """How `run` was begun, and the budget that its last driver was given."""
+async def _begun(store: Store, run: str, *, anew: bool) -> tuple[Header, Caps | None]:
+    """How `run` was begun, and the budget that its last driver was given.
+
+    Raises:
+        BudgetExceeded: when a bill above its bound halted the run, unless it is given a budget `anew`.
+    """
     from electrictown.budget.caps import Caps
+    from electrictown.budget.halts import standing_halt
     from electrictown.journal.records import Header
 
     header: Header | None = None
     caps: Caps | None = None
-    for step in await store.steps(run, kinds=("run", "budget")):
+    steps = await store.steps(run, kinds=("run", "budget", "halt"))
+    for step in steps:
         if step.kind == "run":
             header = step.read(Header)
-        else:
+        elif step.kind == "budget":
             caps = step.read(Caps)
+    if not anew and (halt := standing_halt(steps)) is not None:
+        raise halt
     if header is None:
         raise UsageError(f"the run {run} was never begun", "start it anew with et run")
     return header, caps
-
-
-def _caps(text: str | None, caps: Caps, config: Config) -> Caps:
-    """What the run may spend now: what `text` says over what its last driver was given."""
-    from electrictown.budget.caps import caps_of
-
-    return caps if text is None else caps_of(text, caps, config.roles)
 
 
 async def _is_over(store: Store, row: RunRow, driver: Driver, given: _Given) -> bool:

@@ -60,8 +60,8 @@ def budget_line(budget: Budget) -> str:
     usd, tokens = budget.usd, budget.tokens
     spent = [f"{money(budget.spent_usd)} of {money(usd)}"] if usd is not None else []
     spent += [f"{budget.spent_tokens:,} of {count(tokens, 'token')}"] if tokens is not None else []
-    if not spent:  # only roles or subtasks have caps
-        spent = [money(budget.spent_usd), count(budget.spent_tokens, "token")]
+    if not spent:
+        spent = ["of roles or subtasks only", money(budget.spent_usd), count(budget.spent_tokens, "token")]
     aside = ""
     if budget.reserved_tokens:
         aside = f"; set aside: {money(budget.reserved_usd)}, {count(budget.reserved_tokens, 'token')}"

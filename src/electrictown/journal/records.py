@@ -7,6 +7,7 @@
     plan      plan                     work.Plan
     call      plan.call1, brief, ...   Answer       one logical model call
               synthesize, refine                    made of final results; of others NAME.HASH
+    halt      halt.eE                  Failure      a bill above its bound: nothing more is asked
     refusal   plan.refused             Failure      replies that were no plan; the next try is plan2
     attempt   t07.attempt1             work.Attempt a worker's answer
     review    t07.review1              work.Review
