@@ -102,3 +102,16 @@ async def test_many_machines_at_once_never_pass_a_cap(url: str, seed: int) -> No
         reserved = {step.key: step.read(Reserved) for step in journal.steps(("reserve",))}
         settled = {step.key: step.read(Settled) for step in journal.steps(("settle",))}
         assert {f"{key}.settled" for key in reserved} == set(settled)
+
+
+async def test_a_bill_above_its_bound_halts_the_other_machines_too(url: str) -> None:
+    async with machines(url, Caps(usd=50.0), 2) as (journal, (a, b)):
+        await b.ask("t1.attempt1")
+        async with a.purse.admit(MODEL, question(), Asking("polecat", "t0", "t0.attempt1")) as lease:
+            assert lease is not None
+            lease.finished(Usage(input=1, output=9_000), 9.0, 0.1)
+        await a.journal.record("done", 1, kind="x")  # after what was noted
+        with pytest.raises(BudgetExceeded, match=r"billed \$9.00"):
+            await b.ask("t1.attempt2")
+        await journal.refresh()
+        assert [step.key for step in journal.steps(("halt",))] == ["halt.e1"]

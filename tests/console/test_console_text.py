@@ -2,8 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from electrictown.console.closing import budget_line
 from electrictown.console.text import blocks, duration, line, money, width
 from electrictown.redact import Secret
+from electrictown.work import Budget
 
 
 @pytest.mark.parametrize(
@@ -69,3 +71,17 @@ def test_width_counts_columns() -> None:
     assert width("ab") == 2
     assert width("日本") == 4
     assert width("e\u0301") == 1
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (Budget(usd=0.000012, spent_usd=0.0), "budget: $0 of $0.000012 spent"),
+        (
+            Budget(spent_usd=0.00028, spent_tokens=36),
+            "budget: for roles or subtasks only; in all $0.00028, 36 tokens spent",
+        ),
+    ],
+)
+def test_a_budget_line_says_what_the_cap_is_for(budget: Budget, said: str) -> None:
+    assert budget_line(budget) == said

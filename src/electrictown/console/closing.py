@@ -61,7 +61,8 @@ def budget_line(budget: Budget) -> str:
     spent = [f"{money(budget.spent_usd)} of {money(usd)}"] if usd is not None else []
     spent += [f"{budget.spent_tokens:,} of {count(tokens, 'token')}"] if tokens is not None else []
     if not spent:
-        spent = ["of roles or subtasks only", money(budget.spent_usd), count(budget.spent_tokens, "token")]
+        all_of_it = f"{money(budget.spent_usd)}, {count(budget.spent_tokens, 'token')}"
+        spent = [f"for roles or subtasks only; in all {all_of_it}"]
     aside = ""
     if budget.reserved_tokens:
         aside = f"; set aside: {money(budget.reserved_usd)}, {count(budget.reserved_tokens, 'token')}"
