@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from typing import cast
 from msgspec.structs import replace
 
 from bench.figures import Effort, Figure
-from bench.host import FakeServer, Reply, Seen
+from bench.host import FakeServer, Reply, Seen, children_cpu
 from electrictown.budget.caps import Caps
 from electrictown.config import Config, load_config
 from electrictown.engine.dispatch import Dispatcher
@@ -89,6 +88,7 @@ async def cluster(effort: Effort) -> list[Figure]:
     if programs() is None:
         note = "PostgreSQL is not installed: scripts/debian-packages.sh test"
         return [Figure(name="cluster", value=math.nan, unit="", note=note)]
+    before = children_cpu()
     with PostgresCluster(fsync="on") as server, tempfile.TemporaryDirectory() as name:
         async with FakeServer(_reply, remember=False) as models, _workers(server.database()) as store:
             config = load_config(str(_served(Path(name), models.url)))
@@ -107,7 +107,7 @@ async def cluster(effort: Effort) -> list[Figure]:
                 await _worked(many)
                 wall = time.perf_counter() - began
                 driver = (time.process_time() - spent) * 1e3 / effort.subtasks
-        workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+        others = children_cpu() - before
     begun.sort()
     return [
         Figure(
@@ -122,7 +122,7 @@ async def cluster(effort: Effort) -> list[Figure]:
             value=effort.subtasks / wall,
             unit="subtasks/s",
             note=f"{_AT_ONCE} at once each; driver and models {driver:.1f} ms CPU a subtask; "
-            f"all of PostgreSQL and the workers {workers.ru_utime + workers.ru_stime:.1f} s CPU in all",
+            f"all of PostgreSQL and the workers {others:.1f} s CPU in all",
         ),
     ]
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from tests.fakes.fake_server import FakeServer, Reply, Seen  # noqa: E402  (its own imports want the path)
 
-__all__ = ["ROOT", "FakeServer", "Finished", "Host", "Reply", "Seen", "cpu_of", "serving"]
+__all__ = ["ROOT", "FakeServer", "Finished", "Host", "Reply", "Seen", "children_cpu", "cpu_of", "serving"]
 
 _LIMIT = 120.0
 """Seconds that one measurement may take."""
@@ -60,7 +60,7 @@ class Host:
             RuntimeError: when it fails; the message holds what it said.
         """
         loop = asyncio.get_running_loop()
-        spent, began = _children(), loop.time()
+        spent, began = children_cpu(), loop.time()
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=folder,
@@ -82,7 +82,7 @@ class Host:
         wall = loop.time() - began
         if process.returncode:
             raise RuntimeError(f"{' '.join(map(str, command))}: exit {process.returncode}\n{told.decode()}")
-        return Finished(out.decode(), told.decode(), (_children() - spent) * 1e3, wall * 1e3)
+        return Finished(out.decode(), told.decode(), (children_cpu() - spent) * 1e3, wall * 1e3)
 
 
 @asynccontextmanager
@@ -117,7 +117,8 @@ def _as_the_path_says(seen: Seen) -> Reply:
     return _reply(seen.host)
 
 
-def _children() -> float:
+def children_cpu() -> float:
+    """CPU in seconds of all processes that this one has started and seen end."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
 
