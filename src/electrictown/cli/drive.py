@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from shlex import quote
 from typing import TYPE_CHECKING, cast
@@ -48,7 +48,7 @@ class Output(Struct, frozen=True):
             raise UsageError("--json and --jsonl exclude each other", "choose one")
 
 
-def drive(output: Output, begin: Callable[[Driver], Awaitable[None]]) -> int:
+def drive(output: Output, begin: Callable[[Driver], Coroutine[None, None, None]]) -> int:
     """Have `begin` execute a run with the driver it is given; show what came of it.
 
     Returns the exit code: the report's own.
@@ -62,7 +62,7 @@ def drive(output: Output, begin: Callable[[Driver], Awaitable[None]]) -> int:
         # A run that was interrupted, or whose journal failed, has a report too, of what was done until then.
         try:
             with suppress(asyncio.CancelledError, KeyboardInterrupt):
-                asyncio.run(_begun(driver, begin))
+                asyncio.run(begin(driver))
         except ElectrictownError as error:
             if driver.report is None:
                 raise
@@ -90,10 +90,6 @@ def _going_on(driver: Driver, report: Report) -> str:
     if error is not None and error.type == BudgetExceeded.__name__ and error.hint.startswith("et resume "):
         return error.hint + driver.where
     return f"et resume {report.run}{driver.where}"
-
-
-async def _begun(driver: Driver, begin: Callable[[Driver], Awaitable[None]]) -> None:
-    await begin(driver)
 
 
 class Driver:

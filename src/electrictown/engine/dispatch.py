@@ -164,7 +164,7 @@ class Dispatcher:
         while True:
             await asyncio.sleep(_LISTEN)
             with contextlib.suppress(JournalError):  # it is news for people: the next look is soon
-                look = partial(tables.lines_of_others, run=run, epoch=epoch, after=last)
+                look = partial(tables.lines, run=run, after=last, limit=1000, unlike=epoch)
                 for line in await self._link.run(look):
                     last = line.seq
                     event = _read_event(line.event)

@@ -35,7 +35,6 @@ __all__ = [
     "insert_steps",
     "last_line",
     "lines",
-    "lines_of_others",
     "lock_of",
     "make",
     "news",
@@ -387,25 +386,15 @@ async def standing(connection: Connection, run: str, keys: Collection[str]) -> d
     return {step.key: step for step in await fetch_steps(connection, run, keys, "")}
 
 
-async def lines(connection: Connection, run: str, after: int, limit: int) -> list[Line]:
-    """The events of a run after number `after`, in order."""
+async def lines(
+    connection: Connection, run: str, after: int, limit: int, *, unlike: int | None = None
+) -> list[Line]:
+    """The events of a run after number `after`, in order; not those of who holds the epoch `unlike`."""
     rows = await _all(
         connection,
         "SELECT seq, at, event::text FROM electrictown.events"
-        " WHERE run = %s AND seq > %s ORDER BY seq LIMIT %s",
-        (run, after, limit),
-    )
-    found = cast("list[tuple[int, float, str]]", rows)
-    return [Line(seq, at, event.encode()) for seq, at, event in found]
-
-
-async def lines_of_others(connection: Connection, run: str, epoch: int, after: int) -> list[Line]:
-    """The events after number `after` that others than the holder of `epoch` wrote, in order."""
-    rows = await _all(
-        connection,
-        "SELECT seq, at, event::text FROM electrictown.events"
-        " WHERE run = %s AND epoch <> %s AND seq > %s ORDER BY seq LIMIT 1000",
-        (run, epoch, after),
+        " WHERE run = %s AND seq > %s AND epoch IS DISTINCT FROM %s::int ORDER BY seq LIMIT %s",
+        (run, after, unlike, limit),
     )
     found = cast("list[tuple[int, float, str]]", rows)
     return [Line(seq, at, event.encode()) for seq, at, event in found]
