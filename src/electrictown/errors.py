@@ -24,6 +24,12 @@
     ├── DependencyError         a subtask this one needs has failed
     ├── WorkspaceError          a file cannot be written where it was asked
     ├── SandboxError            a command cannot be run safely
+    ├── AgentError              an agent from elsewhere could not do its work
+    │   └── AgentMissingError   its program is not there, or not one                        exit 2
+    ├── SessionError            a session cannot be started, or does not answer
+    │   ├── UnknownSessionError there is no such session                                    exit 2
+    │   ├── SessionBusyError    it is alive already                                         exit 75
+    │   └── SessionEndedError   it has ended: nobody is there who could be told anything
     └── HaltError               nothing more may be begun in this run
         ├── BudgetExceeded      the cap is reached                                              exit 5
         ├── StoppedError        somebody wants the run to stop                                  exit 130
@@ -43,6 +49,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 __all__ = [
+    "AgentError",
+    "AgentMissingError",
     "AuthError",
     "BadReplyError",
     "BadRequestError",
@@ -69,8 +77,12 @@ __all__ = [
     "RunBusyError",
     "SandboxError",
     "ServerError",
+    "SessionBusyError",
+    "SessionEndedError",
+    "SessionError",
     "StoppedError",
     "UnknownRunError",
+    "UnknownSessionError",
     "UsageError",
     "WorkspaceError",
 ]
@@ -271,6 +283,36 @@ class WorkspaceError(ElectrictownError):
 
 class SandboxError(ElectrictownError):
     """A command cannot be run in the sandbox that was asked for."""
+
+
+class AgentError(ElectrictownError):
+    """An agent from elsewhere (a program of its own) could not do its work."""
+
+
+class AgentMissingError(AgentError):
+    """The agent's program is not installed, or does not speak the Agent Client Protocol."""
+
+    exit_code = 2
+
+
+class SessionError(ElectrictownError):
+    """A session cannot be started, or does not answer."""
+
+
+class UnknownSessionError(SessionError):
+    """There is no such session."""
+
+    exit_code = 2
+
+
+class SessionBusyError(SessionError):
+    """The session is alive already: it cannot be started once more."""
+
+    exit_code = 75
+
+
+class SessionEndedError(SessionError):
+    """The session has ended: nobody is there who could be told anything."""
 
 
 class HaltError(ElectrictownError):

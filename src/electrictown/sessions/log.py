@@ -1,0 +1,78 @@
+"""A session's log: everything that was said, as it was said, one JSON line each. For people and tools.
+
+The log is no truth: what a session goes on from is its journal. It holds what a screen showed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct, field
+
+from electrictown.redact import mask
+
+__all__ = ["LOG", "Entry", "Listener", "Log", "entries"]
+
+LOG: Final = "log.jsonl"
+"""The log's name in the session's folder."""
+
+
+class Entry(Struct, frozen=True, omit_defaults=True):
+    """One thing that happened.
+
+    `said` is a message whose turn begins (`sender` who sent it), `text` a piece of the reply, `reset` voids
+    the reply so far, `end` is the end of the turn, `note` what a person should know, `ask` what an agent
+    asks leave for. `turn` is the message's id. At the end `text` is why it did not end well, `model` who
+    answered; `tokens` and `usd` are this turn's own, `usd` None where it is unknown.
+    """
+
+    kind: Literal["said", "text", "reset", "end", "note", "ask"]
+    text: str = ""
+    turn: str = ""
+    sender: str = ""
+    outcome: str = ""
+    model: str = ""
+    tokens: int = 0
+    usd: float | None = None
+    seconds: float = 0.0
+    at: float = field(default_factory=time.time)
+
+
+Listener: TypeAlias = Callable[[Entry], None]
+"""Takes an entry and returns at once; it never raises."""
+
+
+class Log:
+    """The log in `folder`, to be written. Closed by who opened it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def __call__(self, entry: Entry) -> None:
+        """Append `entry`, without any secret. A full disk costs the entry, not the session."""
+        line = mask(msgspec.json.encode(entry).decode()).encode() + b"\n"
+        try:
+            os.write(self._file, line)
+        except OSError:
+            self.failed = True
+
+    failed = False
+    """Whether some entries could not be written."""
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def entries(data: bytes) -> Iterator[Entry]:
+    """The entries in whole lines of a log; lines that are torn or foreign are left out."""
+    for line in data.splitlines():
+        try:
+            yield msgspec.json.decode(line, type=Entry)
+        except msgspec.DecodeError:
+            continue
