@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from electrictown.errors import RunBusyError
 
-__all__ = ["DriverLock", "driven"]
+__all__ = ["DriverLock", "driven", "is_driven"]
 
 _SUFFIX = ".lock"
 _PATIENCE = 0.3
@@ -35,7 +35,7 @@ class DriverLock:
 
     def __init__(self, folder: Path, run: str) -> None:
         self._run = run
-        self._path = folder / (quote(run, safe="") + _SUFFIX)
+        self._path = _path(folder, run)
         self._held: int | None = None
 
     def take(self) -> None:
@@ -103,6 +103,15 @@ def driven(folder: Path) -> set[str]:
     except FileNotFoundError:
         return set()
     return {unquote(path.name.removesuffix(_SUFFIX)) for path in found if _is_held(path)}
+
+
+def is_driven(folder: Path, run: str) -> bool:
+    """Whether somebody drives `run` now."""
+    return _is_held(_path(folder, run))
+
+
+def _path(folder: Path, run: str) -> Path:
+    return folder / (quote(run, safe="") + _SUFFIX)
 
 
 def _is_held(path: Path) -> bool:

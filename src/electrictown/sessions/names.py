@@ -8,7 +8,7 @@ from typing import Final
 
 from electrictown.errors import UnknownSessionError
 
-__all__ = ["PREFIX", "checked", "new_name"]
+__all__ = ["PREFIX", "checked", "is_name", "new_name"]
 
 PREFIX: Final = "et-"
 _NAME = re.compile(r"et-[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
@@ -22,13 +22,18 @@ def new_name(role: str, digits: int = _DIGITS) -> str:
     return f"{PREFIX}{slug}-{secrets.token_hex(digits)[:digits]}"
 
 
+def is_name(name: str) -> bool:
+    """Whether `name` can be a session's."""
+    return _NAME.fullmatch(name) is not None
+
+
 def checked(name: str) -> str:
     """`name`, which can be a session's.
 
     Raises:
         UnknownSessionError: when it cannot.
     """
-    if _NAME.fullmatch(name) is None:
+    if not is_name(name):
         raise UnknownSessionError(
             f"{name!r} is no name of a session", "`et session list` lists the sessions there are"
         )

@@ -5,6 +5,7 @@
     said      said.ID         Said       a message that the session accepted, in the order it was accepted
     turn      turn.ID         Turn       what became of that message
     switch    switch.eE.N     Switched   another model was chosen
+    engaged   engaged.eE.N    Engaged    an agent of others was engaged
 
 ID is the message's own; E counts the starts of the session, N within one. The other kinds (reserve,
 settle, hop, note, failure, end) are those of any run: see `journal.records`.
@@ -22,6 +23,7 @@ from electrictown.work import Cost, Failure
 __all__ = [
     "LIVE",
     "BackendName",
+    "Engaged",
     "Record",
     "Said",
     "SessionRow",
@@ -56,7 +58,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     """A session as it was spawned; written before anything is started.
 
     `agent` is "" for a conversation with the model of `role`, else a name under `agents:`. `socket` names
-    the tmux server ("" for tmux's own default), `folder` is where the agent works. `mark` is in the
+    the tmux server ("" for tmux's own default), `folder` is where the agent works, `config` the file that
+    says with what ("" where there was none); `prompt` is the beginning of the first message. `mark` is in the
     environment of every process that the session started, and of no other.
     """
 
@@ -68,6 +71,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     agent: str = ""
     socket: str = ""
     created: float = 0.0
+    config: str = ""
     prompt: str = ""
 
 
@@ -144,3 +148,9 @@ class Switched(Struct, frozen=True):
     """From here on `model` answers."""
 
     model: str
+
+
+class Engaged(Struct, frozen=True):
+    """The agent calls this engagement `id`; "" where it cannot take one up again."""
+
+    id: str

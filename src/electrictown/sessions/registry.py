@@ -19,16 +19,19 @@ import msgspec
 from msgspec.structs import replace
 
 from electrictown.errors import RunBusyError, SessionBusyError, SessionError, UnknownSessionError
-from electrictown.journal.driver_lock import DriverLock, driven
-from electrictown.sessions.names import checked, new_name
+from electrictown.journal.driver_lock import DriverLock, is_driven
+from electrictown.sessions.names import checked, is_name, new_name
 from electrictown.sessions.records import LIVE, BackendName, Record, Status
 
-__all__ = ["MARK", "Registry"]
+__all__ = ["GONE", "MARK", "Registry"]
 
 T = TypeVar("T")
 
 MARK: Final = "ELECTRICTOWN_SESSION"
 """The variable that every process of a session has in its environment, with the record's `mark`."""
+
+GONE: Final = "its process is gone"
+"""Why a session has failed whose end nobody saw: it was killed, or the machine stopped."""
 
 _RECORD, _STATUS = "record.json", "status.json"
 _PATIENCE: Final = 60.0
@@ -49,6 +52,7 @@ class Registry:
         *,
         agent: str = "",
         socket: str = "",
+        config: str = "",
         prompt: str = "",
     ) -> Record:
         """Record a new session, under a name that no other has or had.
@@ -68,6 +72,7 @@ class Registry:
                 agent=agent,
                 socket=socket,
                 created=time.time(),
+                config=config,
                 prompt=prompt,
             )
             self._write(name, _RECORD, record)
@@ -90,12 +95,12 @@ class Registry:
         return self._folder / checked(name)
 
     def names(self) -> list[str]:
-        """The sessions that are recorded, the oldest first."""
+        """The sessions that are recorded, by name, whether or not their records can be read."""
         try:
-            found = [path.parent for path in self._folder.glob(f"*/{_RECORD}")]
+            found = [path.parent.name for path in self._folder.glob(f"*/{_RECORD}")]
         except OSError:
             return []
-        return [path.name for path in sorted(found, key=lambda path: self.find(path.name).created)]
+        return sorted(name for name in found if is_name(name))
 
     def find(self, name: str) -> Record:
         """The record of the session of exactly this name.
@@ -108,7 +113,7 @@ class Registry:
         if found is None:
             from difflib import get_close_matches
 
-            near = get_close_matches(name, self._known(), n=1, cutoff=0.75)
+            near = get_close_matches(name, self.names(), n=1, cutoff=0.75)
             hint = f"did you mean {near[0]}?" if near else "`et session list` lists the sessions there are"
             raise UnknownSessionError(f"there is no session {name!r}", hint)
         return found
@@ -143,12 +148,12 @@ class Registry:
                 "starting" if young else "failed", "" if young else "it never started", at=record.created
             )
         if last.state in LIVE:
-            return replace(last, state="failed", why="its process is gone")
+            return replace(last, state="failed", why=GONE)
         return last
 
     def is_alive(self, name: str) -> bool:
         """Whether the session's process lives."""
-        return name in driven(self._folder)
+        return is_driven(self._folder, name)
 
     def lock(self, name: str) -> DriverLock:
         """Take the session's lock, for the process that is the session. It goes with the process.
@@ -167,12 +172,6 @@ class Registry:
         except OSError as error:
             raise _unwritable(self._folder, error) from error
         return lock
-
-    def _known(self) -> list[str]:
-        try:
-            return [path.parent.name for path in self._folder.glob(f"*/{_RECORD}")]
-        except OSError:
-            return []
 
     def _read(self, name: str, file: str, of: type[T]) -> T | None:
         path = self.folder(name) / file
