@@ -1,0 +1,106 @@
+"""Who answers in a session: what its record and the configuration say, found out before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from electrictown.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from electrictown.budget.caps import Caps
+    from electrictown.config import Config
+    from electrictown.llm.routes import Route
+    from electrictown.sessions.messages import Begin
+    from electrictown.sessions.records import Record
+    from electrictown.town import Town
+
+__all__ = ["ROLES", "caps_of", "check", "configured", "role_of"]
+
+ROLES = ("mayor", "polecat", "witness", "refinery")
+"""Roles that the town knows by itself."""
+
+
+def check(record: Record, begin: Begin) -> None:
+    """See to it that the configuration has what the session of `record` needs.
+
+    Where there is no file the machine is looked at when the session begins, and not twice.
+
+    Raises:
+        ConfigError, UsageError, AgentMissingError: for what is missing.
+    """
+    if begin.config is None:
+        return
+    from electrictown.config import load_config
+    from electrictown.town import Town
+
+    config = load_config(Path(begin.config), begin.environ)
+    town = Town(config)
+    caps_of(config, begin.budget, record)
+    if record.agent:
+        town.agent(record.agent).check()
+    else:
+        role_of(town, record.role)
+
+
+async def configured(begin: Begin) -> tuple[Config, str]:
+    """The configuration that a session begins with, and a word on where it is from.
+
+    Raises:
+        ConfigError: when the file is wrong, or nothing was found at all.
+    """
+    if begin.config is not None:
+        from electrictown.config import load_config
+
+        return load_config(Path(begin.config), begin.environ), f"config: {begin.config}"
+    from electrictown.discovery import discover
+
+    found = await discover(begin.environ)
+    return found.config, f"no electrictown.yaml: {found.why}"
+
+
+def role_of(town: Town, role: str) -> tuple[Route, str | None]:
+    """Whom `role` means, and the system prompt that is its own (None: the role's built-in one).
+
+    Raises:
+        UsageError: for a role that nobody has heard of.
+        ConfigError: when no model fills it.
+    """
+    config = town.config
+    if role in config.specialists:
+        return town.specialists[role], config.specialists[role].system_prompt or None
+    if role not in config.roles and role not in ROLES:
+        from difflib import get_close_matches
+
+        known = [*dict.fromkeys((*ROLES, *config.roles, *config.specialists))]
+        near = get_close_matches(role, known, n=1)
+        raise UsageError(
+            f"there is no role {role!r}",
+            f"did you mean {near[0]!r}?" if near else f"roles: {', '.join(known)}",
+        )
+    entry = config.roles.get(role)
+    return town.routes.for_role(role), (entry.system_prompt or None) if entry is not None else None
+
+
+def caps_of(config: Config, said: str | None, record: Record) -> Caps:
+    """The budget of the session: what was said over what the file says; without any file, a dollar.
+
+    Raises:
+        UsageError: when what was said is no budget.
+        ConfigError: when an agent would be bound by it, which has an account of its own.
+    """
+    from electrictown.budget.caps import UNASKED, Caps
+    from electrictown.discovery import FOUND_HERE
+    from electrictown.wiring import budget_of, budget_said
+
+    if record.agent:
+        caps = budget_of(config) if said is None else budget_said(said, budget_of(config), config, "mayor")
+        if caps:
+            raise ConfigError(
+                f"there is a budget, and the agent {record.agent!r} has an account of its own that none can hold",
+                "spawn it with --budget none",
+            )
+        return Caps()
+    if said is None:
+        return UNASKED if config.path == FOUND_HERE else budget_of(config)
+    return budget_said(said, budget_of(config), config, "mayor")
