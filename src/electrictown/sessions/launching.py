@@ -85,6 +85,11 @@ class Executor(Protocol):
         """What it is."""
         ...
 
+    @property
+    def socket(self) -> str:
+        """The tmux server it speaks to, as in `Record.socket`."""
+        ...
+
     async def launch(self, name: str, command: Command, folder: Path, log: Path) -> None:
         """Start `command` in `folder` under `name`, and return as soon as it runs.
 
@@ -96,8 +101,23 @@ class Executor(Protocol):
         """
         ...
 
+    async def settle(self, name: str) -> None:
+        """The program is ready: from now on, what is shown of it goes when it ends."""
+        ...
+
+    async def screen(self, name: str) -> str:
+        """What the program says now, as plain lines; of one that ended before `settle`, what it said last.
+
+        "" where nothing can be seen of it.
+        """
+        ...
+
     async def panes(self) -> dict[str, Pane]:
-        """What runs now under names like ours, whoever started it."""
+        """What runs now under names like ours, whoever started it.
+
+        Raises:
+            SessionError: when it cannot be found out.
+        """
         ...
 
     def attach_command(self, name: str) -> tuple[str, ...]:
