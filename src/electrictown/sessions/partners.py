@@ -6,13 +6,13 @@ Both are `Worker`s: a message is a subtask, the reply its result.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeAlias
 
-from electrictown.engine.agents import Agent, Consent, Engagement
+from electrictown.engine.agents import Agent, AgentReply, Consent, Engagement
 from electrictown.engine.calls import PERMANENT
 from electrictown.engine.relay import stream_text
 from electrictown.engine.schedule import Worker
@@ -28,11 +28,15 @@ from electrictown.sessions.conversation import REPLY
 from electrictown.sessions.records import Engaged, Said, Switched, Turn
 from electrictown.work import Attempt, Done, Failed, Failure, Result, Subtask
 
-__all__ = ["AgentPartner", "Partner", "RolePartner"]
+__all__ = ["AgentPartner", "Bill", "Partner", "RolePartner"]
 
 _CUT: Final = "\n\n(The reply was cut here.)"
 _HOPELESS: Final = frozenset(kind.__name__ for kind in (*PERMANENT, ContextWindowError))
 """Failures of messages that are not told once more with the next: it would fail as well."""
+
+
+Bill: TypeAlias = Callable[[str, AgentReply], Awaitable[None]]
+"""Writes down what a call to an agent, by its key, cost."""
 
 
 class Partner(Worker, Protocol):
@@ -155,12 +159,15 @@ class AgentPartner:
     `async with` ends its program.
     """
 
-    def __init__(self, agent: Agent, folder: Path, journal: Journal, emit: Emit, consent: Consent) -> None:
+    def __init__(
+        self, agent: Agent, folder: Path, journal: Journal, emit: Emit, consent: Consent, bill: Bill
+    ) -> None:
         self._agent = agent
         self._folder = folder
         self._journal = journal
         self._emit = emit
         self._consent = consent
+        self._bill = bill
         self._stack = AsyncExitStack()
         self._engagement: Engagement | None = None
         self._unremembered: Sequence[Message] = ()
@@ -212,6 +219,7 @@ class AgentPartner:
                 await self._let_go()
             return Failed(subtask.id, Failure.of(error))
         self._unremembered = ()
+        await self._bill(f"turn.{subtask.id}.call", reply)
         attempt = Attempt(
             1,
             reply.model or self.model,
