@@ -22,6 +22,7 @@ from electrictown.work import Cost, Failure
 
 __all__ = [
     "LIVE",
+    "TYPED",
     "BackendName",
     "Engaged",
     "Record",
@@ -52,6 +53,9 @@ LIVE: Final[frozenset[State]] = frozenset(
     {"starting", "ready", "working", "waiting for input", "rate-limited", "stuck"}
 )
 """States of a session that has not ended."""
+
+TYPED: Final = "typed"
+"""The sender of what was typed at the session's own screen."""
 
 
 class Record(Struct, frozen=True, omit_defaults=True):
