@@ -12,7 +12,7 @@ import json
 import re
 from typing import NoReturn
 
-__all__ = ["Secret", "mask"]
+__all__ = ["Hidden", "Secret", "mask"]
 
 _MASK = "***"
 _SHORTEST = 6
@@ -26,6 +26,9 @@ _userinfo = re.compile(
     # A name alone may be a token; the user of a database is none, and a command without it is no use.
     r"|(?<=://)(?<!postgres://)(?<!postgresql://)[^/\s:@]+(?=@)"
 )
+
+_unended_userinfo = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:/(?:/[^/\s@]*)?)?\Z")
+_LONGEST_USERINFO = 256
 
 
 def _remember(value: str) -> None:
@@ -75,9 +78,45 @@ class Secret:
         raise TypeError("a secret is not serialised")
 
 
+class Hidden(Secret):
+    """A value that is not shown either, but may be an ordinary word: `mask` leaves it alone."""
+
+    __slots__ = ()
+
+    def __init__(self, value: str) -> None:  # pyright: ignore[reportMissingSuperCall]  (it would be remembered)
+        self._value = value
+
+
 def mask(text: str) -> str:
     """`text` with every known secret and every URL credential replaced by `***`."""
     for value in _known:
         if value in text:
             text = text.replace(value, _MASK)
     return _userinfo.sub(_MASK, text) if "://" in text and "@" in text else text
+
+
+def settled(text: str) -> int:
+    """How many characters of `text` can be masked by themselves.
+
+    What follows them may be the beginning of a secret, and waits for the text that comes next.
+    """
+    end = len(text)
+    for value in _known:
+        at = text.find(value[0], max(0, len(text) - len(value) + 1))
+        while at >= 0 and not value.startswith(text[at:]):
+            at = text.find(value[0], at + 1)
+        end = min(end, at) if at >= 0 else end
+    if found := _unended_userinfo.search(text, max(0, len(text) - _LONGEST_USERINFO)):
+        end = min(end, found.start())
+    while (before := _uncut(text, end)) < end:
+        end = before
+    return end
+
+
+def _uncut(text: str, end: int) -> int:
+    """`end`, or where a secret begins that it would cut through."""
+    for value in _known:
+        at = text.rfind(value, 0, end + len(value) - 1)
+        if 0 <= at < end < at + len(value):
+            return at
+    return end

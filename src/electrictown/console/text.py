@@ -8,7 +8,7 @@ import unicodedata
 from electrictown.redact import mask
 from electrictown.work import Cost, Failure
 
-__all__ = ["STOPS", "blocks", "count", "duration", "failure", "line", "money", "who"]
+__all__ = ["STOPS", "blocks", "count", "duration", "failure", "inert", "line", "money", "unended", "who"]
 
 # What a terminal obeys instead of showing: sequences of ESC, then every single control character.
 _SEQUENCES = re.compile(
@@ -16,6 +16,7 @@ _SEQUENCES = re.compile(
     r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # OSC and other strings: titles, links, clipboard
     r"|\x1b[ -/]*[0-~]?"
 )
+_UNENDED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)\Z")
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f"
     r"\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks: they reorder what is read
@@ -25,10 +26,21 @@ _CONTROLS = re.compile(
 
 def blocks(text: str) -> str:
     """`text` of a model or host, safe to show on a terminal; line breaks and tabs stay, secrets do not."""
+    return mask(inert(text))
+
+
+def inert(text: str) -> str:
+    """`text` without what a terminal would obey; line breaks and tabs stay, and so do secrets."""
     text = text.replace("\r\n", "\n")
     if not text.isprintable():
         text = _CONTROLS.sub("", _SEQUENCES.sub("", text))
-    return mask(text)
+    return text
+
+
+def unended(text: str) -> int:
+    """Where in `text` an escape sequence begins that more text may go on with; its length where none does."""
+    found = _UNENDED.search(text)
+    return found.start() if found else len(text)
 
 
 def line(text: str, limit: int = 0) -> str:
