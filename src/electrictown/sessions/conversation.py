@@ -76,7 +76,7 @@ class Conversation:
     @property
     def status(self) -> Status:
         """How the session does now."""
-        return replace(self._status, queued=len(self._queue))
+        return replace(self._status, queued=len(self._queue) + (self._now is not None))
 
     def begin(self, model: str) -> None:
         """Say that `model` answers, as it is shown, and that the session is ready."""
