@@ -711,6 +711,14 @@ def test_the_same_cap_said_twice_is_refused_with_the_right_way_to_write_cents(te
     assert "2.50" in caught.value.hint
 
 
+@pytest.mark.parametrize("text", ["1,500t", "1,500", "mayor=1,200t", "2,000,000t"])
+def test_figures_in_groups_of_three_are_not_taken_apart(text: str) -> None:
+    with pytest.raises(UsageError, match="in two ways"):
+        caps_of(text)
+    assert caps_of("2.50,500t") == Caps(2.5, 500)
+    assert caps_of("1, 500t") == Caps(1, 500)
+
+
 @pytest.mark.parametrize("text", ["9" * 400, "1000000001", f"{10**15 + 1}t", "mayor=" + "9" * 400 + "t"])
 def test_a_budget_that_nothing_can_count_is_refused_shortly(text: str) -> None:
     with pytest.raises(UsageError, match="more than can be counted") as caught:

@@ -118,12 +118,12 @@ synthesize starts again: claude broke off
 error: synthesize failed: IdleTimeout: silent for 60 s
 warning: beware
 by the way
-by role       requests  input  cached  output               cost
-  mayor              2  1,500     300     150            $0.0123
-  polecat    3 (1 cut)    900       0   2,412            unknown
-by provider   requests  input  cached  output               cost
-  日本-ai01          5  2,100       0   2,562                 $0
-total                5  2,400     300   2,562  $0.0123 + unknown
+by role           requests  input  cached  output               cost
+  mayor                  2  1,500     300     150            $0.0123
+  polecat    3 (1 partial)    900       0   2,412            unknown
+by provider       requests  input  cached  output               cost
+  日本-ai01              5  2,100       0   2,562                 $0
+total                    5  2,400     300   2,562  $0.0123 + unknown
 polecat: qwen@ai01 -> gpt4o (RateLimitError), 2 times
 a request: gpt4o -> nobody (ServerError)
 done in 12.3s, 5 requests, $0.0123 + unknown

@@ -42,13 +42,14 @@ class Caps(Struct, frozen=True):
         return bool(self.run or self.per_subtask or any(self.per_role.values()))
 
     def __str__(self) -> str:
-        """As `caps_of` reads it: "2.5,500000t,mayor=1,subtask=0.2"; "none" without any."""
+        """As `caps_of` reads it: "500000t,2.5,mayor=1,subtask=0.2"; "none" without any."""
         named = [("", self.run), *self.per_role.items(), (_SUBTASK, self.per_subtask)]
         parts: list[str] = []
         for name, cap in named:
             before = f"{name}=" if name else ""
-            parts += [f"{before}{cap.usd:.12g}"] if cap.usd is not None else []
+            # Tokens first: a 1 and 500t the other way round read like 1,500 tokens.
             parts += [f"{before}{cap.tokens}t"] if cap.tokens is not None else []
+            parts += [f"{before}{cap.usd:.12g}"] if cap.usd is not None else []
         return ",".join(parts) or _NONE
 
 
@@ -68,6 +69,7 @@ _SHOWN = 40
 _NONE = "none"
 _SUBTASK = "subtask"
 _PART = re.compile(r"(?:(?P<name>[^=]+)=)?\s*\$?\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>t|tokens?)?")
+_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d.])")
 _TWICE = "write cents with a point (2.50), a comma only between caps, and each cap once"
 _HINT = "write dollars (2.50), tokens (500000t), a role's (mayor=1) or each subtask's (subtask=0.2), or none"
 
@@ -88,6 +90,11 @@ def caps_of(
     """
     if text.strip().lower() == _NONE:
         return Caps()
+    if (grouped := _THOUSANDS.search(text)) is not None:
+        plain = grouped[0].replace(",", "")
+        raise UsageError(
+            f"{grouped[0]!r} can be read in two ways", f"write {plain}, or a space after the comma"
+        )
     said: dict[tuple[str, str], str] = {}
     for part in map(str.strip, text.split(",")):
         name, change = _read(part)

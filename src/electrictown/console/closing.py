@@ -33,7 +33,7 @@ def sections(costs: Mapping[str, Sequence[Cost]], total: Cost | None) -> list[tu
 
 def row(cost: Cost) -> tuple[str, ...]:
     """A line of the bill under `HEADINGS`; tokens from a cache are a part of the input."""
-    partial = f" ({cost.partial} cut)" if cost.partial else ""
+    partial = f" ({cost.partial} partial)" if cost.partial else ""
     return (
         f"{cost.requests:,}{partial}",
         f"{cost.input + cost.cache_read + cost.cache_write:,}",
