@@ -67,7 +67,7 @@ class Registry:
                 name=name,
                 role=role,
                 backend=backend,
-                folder=str(folder),
+                folder=str(folder.absolute()),
                 mark=f"{name}.{secrets.token_hex(8)}",
                 agent=agent,
                 socket=socket,
