@@ -16,7 +16,7 @@ missing() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || echo libgomp1 # llama.cpp's threads
     if [ "$kind" = test ]; then
-        for program in git tmux caddy nginx; do
+        for program in git tmux byobu caddy nginx; do
             has "$program" || echo "$program"
         done
         # Debian keeps the server's programs out of PATH, a folder a version.
