@@ -32,6 +32,11 @@ class Command(Struct, frozen=True):
     name: str
     argument: str = ""
 
+    @property
+    def at_once(self) -> bool:
+        """Whether it is for what is going on now, and waits for nothing that was typed before."""
+        return self.name in ("interrupt", "allow", "deny", "quit")
+
 
 class Mistake(Struct, frozen=True):
     """Neither: `why` says what is wrong, and what might have been meant. It goes nowhere."""
@@ -58,9 +63,9 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {"exit": "quit"}
 
 _HELP: Final = "\n".join(
     [
-        "what begins with a slash is a command, all else a message; // begins a message with a slash",
+        "what begins with a slash is a command, with two it is a message",
         *(f"/{f'{name} {kind.takes}':<13} {kind.does}" for name, kind in _KINDS.items()),
-        "Alt-Enter or Ctrl-J begins a new line, Tab completes, Up and Down go through what was typed",
+        "Alt-Enter: a new line; Tab: completes; Up, Down: what was typed before",
     ]
 )
 
