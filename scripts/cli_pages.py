@@ -13,7 +13,9 @@ from electrictown.cli.app import app
 __all__ = ["COMMANDS", "page"]
 
 COMMANDS = (
-    *("", "run", "resume", "runs", "show", "log", "cost", "cancel", "replay", "worker"),
+    *("", "run", "resume", "runs", "show", "log", "cost", "cancel", "replay", "session"),
+    *("session spawn", "session list", "session attach", "session send", "session wait", "session logs"),
+    *("session interrupt", "session answer", "session kill", "worker"),
     *("init", "models", "nodes", "doctor", "config", "schema", "debug decode", "version"),
 )
 WIDTH = 80

@@ -32,7 +32,7 @@ def refused(said: Said, *words: str, code: int = 2) -> None:
         (["run", "-outputdir", "x"], "No such option"),
         (["models", "--jso"], "--json"),
         (["debug", "decod", "x"], "decod"),
-        (["session", "list"], "is not in this version\n  hint: see docs/migrating-from-go.md"),
+        (["rag", "list"], "is not in this version\n  hint: see docs/migrating-from-go.md"),
         (["run", "--iterate", "x"], "--iterate is not in this version: nothing is built or tested here"),
         (["run", "-rag-url=http://x", "y"], "--rag-url is not in this version"),
     ],

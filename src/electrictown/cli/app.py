@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
 from typing import Any, ClassVar, TextIO
 
 import click
 
+from electrictown.cli.lazy import LazyGroup
 from electrictown.cli.version import version, version_line
 from electrictown.errors import ConfigError, ElectrictownError, UsageError
 from electrictown.redact import mask
@@ -22,14 +22,15 @@ from electrictown.redact import mask
 __all__ = ["app"]
 
 _INTERRUPTED = 130
-_GONE = ("session", "loop", "rag")
+_GONE = ("loop", "rag")
 """Commands of the Go original that are not here: nothing that is here was meant."""
 
 
-class _Lazy(click.Group):
-    """A group that imports a command's module when the command is called."""
+class _Commands(LazyGroup):
+    """All of `et`."""
 
-    table: ClassVar[dict[str, str]] = {
+    prefix = "electrictown.cli."
+    table: ClassVar[Mapping[str, str]] = {
         "run": "Turn a task into finished work.",
         "resume": "Go on with a run that did not end, or did not end well.",
         "runs": "List the runs: how they ended, what they cost.",
@@ -38,6 +39,7 @@ class _Lazy(click.Group):
         "cost": "Sum up what runs cost, by role, provider, model or run.",
         "cancel": "End a run that somebody drives, for good.",
         "replay": "Say what a run would have cost under another configuration.",
+        "session": "Keep agents at work in terminals of their own, and talk to them.",
         "worker": "Work the subtasks of runs that others drive.",
         "init": "Write an electrictown.yaml for what is found on this machine.",
         "models": "List the models of all providers.",
@@ -49,39 +51,21 @@ class _Lazy(click.Group):
         "version": "Print the version.",
     }
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.table)
-
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "version":
-            return _version
-        if cmd_name not in self.table:
-            return None
-        command: click.Command = import_module(f"electrictown.cli.{cmd_name}").command
-        return command
+        return _version if cmd_name == "version" else super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name in _GONE:
+        if args[0] in _GONE:
             raise UsageError(
-                f"the Go original's 'et {name}' is not in this version", hint="see docs/migrating-from-go.md"
+                f"the Go original's 'et {args[0]}' is not in this version",
+                hint="see docs/migrating-from-go.md",
             )
-        if not name.startswith("-") and name not in self.table:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, self.table, n=1)
-            meant = f"did you mean 'et {near[0]}'?" if near else "see 'et --help'"
-            raise UsageError(f"there is no command {name!r}", hint=meant)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(self.table.items()))
 
-
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(version(), prog_name="et", message="%(prog)s %(version)s")
 def _et() -> None:
     """A town of language-model agents: any model, any provider, any role.

@@ -77,6 +77,7 @@ async def _resume(given: _Given, driver: Driver) -> None:
     driver.where = repeated(given["db"], given["env_file"])
     async with premises(url, environ, driver) as at:
         row = await at.store.find(given["name"])
+        await _refuse_session(at.store, row.run)
         if await _is_over(at.store, row, driver, given):
             return
         # All that can be wrong with the command is found out before the run has another driver.
@@ -89,9 +90,23 @@ async def _resume(given: _Given, driver: Driver) -> None:
                 caps = budget_said(given["budget"], caps, config, options.supervisor)
             options = replace(options, caps=caps)
             await town.check_prices(options)
+            town.check_agents(options, elsewhere=at.dispatching is not None)
             journal = await at.store.resume(row.run)
             prepare = partial(town.prepare, header.task, options, driver.emit, journal)
             await driver.execute(prepare, journal, at)
+
+
+async def _refuse_session(store: Store, run: str) -> None:
+    """See to it that `run` is no session, which is another program's to go on with.
+
+    Raises:
+        UsageError: when it is one.
+    """
+    from electrictown.journal.records import Header
+
+    for step in await store.steps(run, kinds=("run",)):
+        if "session" in step.read(Header).settings:
+            raise UsageError(f"{run} is a session", f"et session spawn --resume {run}")
 
 
 async def _begun(store: Store, run: str, *, anew: bool) -> tuple[Header, Caps | None]:

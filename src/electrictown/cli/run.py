@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import sys
 from contextlib import suppress
@@ -15,7 +14,8 @@ import click
 from msgspec.structs import replace
 
 from electrictown.cli.drive import Driver, Output, drive, premises, repeated
-from electrictown.cli.setup import GoFlags, Headed, config_option, environment, settle
+from electrictown.cli.setup import Folder, GoFlags, Headed, config_option, environment, settle
+from electrictown.cli.typed import read_text, typed_text
 from electrictown.cli.version import version
 from electrictown.errors import UsageError
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from electrictown.work import Plan, Task
 
 __all__ = ["command"]
-
-
-_LARGEST = 16 << 20
-"""Bytes that a task or a plan may have: more than any model reads."""
 
 
 class _Duration(click.ParamType[float]):
@@ -43,20 +39,6 @@ class _Duration(click.ParamType[float]):
         if not seconds:
             self.fail(f"{value!r} is no length of time; write 90s, 30m or 2h", param, ctx)
         return seconds
-
-
-class _Folder(click.Path):
-    """A folder; an empty name, as a shell's unset variable leaves it, is not the working folder."""
-
-    def convert(
-        self,
-        value: str | os.PathLike[str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str | bytes | os.PathLike[str]:
-        if not str(value).strip():
-            self.fail("it names no folder; write . for this one", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 class _Score(click.FloatRange):
@@ -194,7 +176,7 @@ class _Output(Headed):
 @click.option(
     "--output-dir",
     cls=_Output,
-    type=_Folder(file_okay=False, path_type=Path),
+    type=Folder(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="Write the files that workers give into this folder.",
 )
@@ -256,6 +238,7 @@ async def _begin(task: Task, options: RunOptions, given: _Given, driver: Driver)
     async with premises(db, environ, driver) as at, Town.open(config, at.slots) as town:
         town.team(town.router(), options)  # what cannot be run is no run
         await town.check_prices(options)
+        town.check_agents(options, elsewhere=at.dispatching is not None)
         header = town.header(task, options, version())
         journal = await at.store.begin(new_run_id(), header)
         prepare = partial(town.prepare, task, options, driver.emit, journal)
@@ -281,53 +264,19 @@ def _task(words: tuple[str, ...], plan: Plan | None) -> Task:
     """The task as it was typed, from stdin (-), or from a file (@FILE); a plan brings its own."""
     from electrictown.work import Task
 
-    typed = " ".join(words).strip()
+    typed, source = typed_text(words, "task")
     if not typed:
         if plan is not None:
             return Task(plan.task, "plan")
         raise UsageError(
             "there is no task", 'say what is to be done: et run "implement binary search in Python"'
         )
-    source = "argument"
-    if typed == "-":
-        source = "stdin"
-        typed = _decoded(sys.stdin.buffer.read(_LARGEST + 1), "the task from stdin")
-    elif typed.startswith("@"):
-        source = typed[1:]
-        typed = _read(source, "task")
-    else:
-        typed = _decoded(os.fsencode(typed), "the task")
-    if not typed.strip():
-        raise UsageError(f"the task from {source} is empty", "say what is to be done")
-    if plan is not None and typed.strip() != plan.task.strip():
+    if plan is not None and typed != plan.task.strip():
         raise UsageError("the plan was made for another task", "leave out the task, or the --plan")
-    return Task(typed.strip(), source)
+    return Task(typed, source)
 
 
 def _read_plan(file: str) -> Plan:
     from electrictown.roles.plans import plan_of
 
-    return plan_of(_read(file, "plan"), source=file)
-
-
-def _read(file: str, what: str) -> str:
-    shown = f"the {what} file {file}"
-    try:
-        with Path(file).expanduser().open("rb") as stream:
-            data = stream.read(_LARGEST + 1)
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~somebody who has no home here
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{shown} cannot be read: {reason}", "check the path") from None
-    return _decoded(data, shown)
-
-
-def _decoded(data: bytes, what: str) -> str:
-    if len(data) > _LARGEST:
-        raise UsageError(f"{what} is larger than {_LARGEST >> 20} MiB", "is it the right one?")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise UsageError(f"{what} is not UTF-8 text", "save it as UTF-8") from None
-    return text
+    return plan_of(read_text(file, "plan"), source=file)

@@ -15,7 +15,7 @@ from electrictown.errors import UsageError
 if TYPE_CHECKING:
     from electrictown.config import Config
 
-__all__ = ["GoFlags", "Headed", "config_option", "environment", "settle"]
+__all__ = ["Folder", "GoFlags", "Headed", "config_option", "environment", "settle"]
 
 
 _GONE = {
@@ -28,6 +28,21 @@ _GONE = {
     "--jina-key": "no URLs are fetched here",
 }
 """Flags of the Go original that are not in this version, and why."""
+
+
+class Folder(click.Path):
+    """A folder; an empty name, as a shell's unset variable leaves it, is not the working folder."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        """Read one."""
+        if not str(value).strip():
+            self.fail("it names no folder; write . for this one", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Headed(click.Option):

@@ -120,15 +120,20 @@ def _head(dossier: Dossier) -> Iterable[str]:
         facts.append((what, f"{moment(drive.at)} by process {d.pid} on {d.host}{with_}"))
     facts.append(("budget", _budget(dossier)))
     if row.state in _RESUMABLE:
-        facts.append(("go on", f"et resume {row.run}"))
+        resume = "et session spawn --resume" if "session" in header.settings else "et resume"
+        facts.append(("go on", f"{resume} {row.run}"))
     yield from (f"{name:<8} {line(text)}" for name, text in facts)
 
 
+_APART = ("caps", "plan", "session")
+"""What the settings hold beside the options: the budget and the plan have places of their own."""
+
+
 def _chosen(header: Header) -> list[str]:
-    """The options that are not as they are by default; the budget and the plan have places of their own."""
+    """The options that are not as they are by default."""
     from electrictown.engine.team import RunOptions
 
-    usual = {**RunOptions().settings(), **{key: header.settings.get(key) for key in ("caps", "plan")}}
+    usual = {**RunOptions().settings(), **{key: header.settings.get(key) for key in _APART}}
     return [f"{key}={value}" for key, value in header.settings.items() if value != usual.get(key)]
 
 
