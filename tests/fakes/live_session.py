@@ -56,6 +56,8 @@ class Live:
         if self.deaf:
             await asyncio.sleep(3600)
         match request:
+            case Say() if self.status.state == "starting":
+                raise SessionError("it has not begun yet")
             case Say():
                 cut = self.cuts.pop(0) if self.cuts else ""
                 if cut == "before":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from electrictown.errors import JournalError, SessionEndedError
+from electrictown.errors import JournalError, SessionEndedError, SessionError
 from electrictown.journal.journal import Store
 from electrictown.journal.sqlite import SqliteStore
 from electrictown.sessions.messages import Accepted, Say
@@ -73,6 +73,25 @@ async def test_a_session_that_starts_is_waited_for(registry: Registry, record: R
     with living(registry, record) as session:
         await sending
     assert session.heard == {"m1": b"hi"}
+
+
+async def test_what_is_refused_at_the_start_is_said_again(registry: Registry, record: Record) -> None:
+    with living(registry, record, Status("starting")) as session:
+        sending = asyncio.create_task(deliver(registry, record, Say("m1", b"hi"), never))
+        await asyncio.sleep(0.15)
+        assert not sending.done()
+        session.status = Status("ready")
+        await sending
+    assert session.heard == {"m1": b"hi"}
+
+
+async def test_what_is_refused_for_good_is_an_error(registry: Registry, record: Record) -> None:
+    with living(registry, record) as session:
+        registry.save(record.name, Status("ready"))
+        session.status = Status("starting")  # so that it refuses
+        with pytest.raises(SessionError, match="it has not begun yet"):
+            await deliver(registry, record, Say("m1", b"hi"), never)
+    assert session.heard == {}
 
 
 def ended(registry: Registry, record: Record) -> None:

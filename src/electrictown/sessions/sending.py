@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from electrictown.errors import JournalError, SessionEndedError
+from electrictown.errors import JournalError, SessionEndedError, SessionError
 from electrictown.journal.journal import Store
 from electrictown.sessions.inbox import connected
 from electrictown.sessions.messages import Accepted, Answered, Say
@@ -57,12 +57,20 @@ async def deliver(
         except (SessionEndedError, OSError):
             if not _lives(registry, record):
                 break
+        except SessionError:
+            if not _starts(registry, record):
+                raise
         await asyncio.sleep(_PAUSE)
     return await _remembered(record.name, say, journal, went_out=went_out)
 
 
 def _lives(registry: Registry, record: Record) -> bool:
-    return registry.is_alive(record.name) or registry.status(record).state == "starting"
+    return registry.is_alive(record.name) or _starts(registry, record)
+
+
+def _starts(registry: Registry, record: Record) -> bool:
+    """Whether it is not ready yet: what it refuses now, it takes in a moment."""
+    return registry.status(record).state == "starting"
 
 
 async def _remembered(
