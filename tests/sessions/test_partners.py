@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from inline_snapshot import snapshot
 
+from electrictown.budget.errands import Errands
+from electrictown.budget.purse import Purse
 from electrictown.config import parse_config
 from electrictown.engine.agents import AgentReply, Consent
 from electrictown.errors import AgentError, ConfigError
@@ -17,13 +19,15 @@ from electrictown.events import Emit, Event, Noted, TextStreamed
 from electrictown.journal.journal import Journal
 from electrictown.journal.records import Header
 from electrictown.journal.sqlite import SqliteStore
+from electrictown.llm.admission import MemoryAdmission
 from electrictown.llm.costs import CostTracker
+from electrictown.llm.prices import Prices
 from electrictown.roles.polecat import Polecat
 from electrictown.sessions.conversation import Conversation
 from electrictown.sessions.partners import AgentPartner, Partner, RolePartner
 from electrictown.sessions.records import Said, Turn
 from electrictown.town import Town
-from electrictown.work import File, Task
+from electrictown.work import Cost, File, Task
 from fakes.fake_server import FakeServer, Reply, Seen
 
 YAML = """
@@ -205,30 +209,31 @@ class Echo:
 @pytest.mark.parametrize("remembers", [False, True])
 async def test_an_agent_is_engaged_once_and_again_after_it_broke(tmp_path: Path, remembers: bool) -> None:
     agent = Echo(remembers=remembers)
-    billed: list[str] = []
-
-    async def bill(call: str, reply: AgentReply) -> None:
-        billed.append(f"{call} {reply.text}")
+    bills: list[Cost] = []
 
     @asynccontextmanager
     async def at_work(journal: Journal) -> AsyncGenerator[tuple[Conversation, AgentPartner]]:
-        conversation = Conversation(journal, CostTracker(), lambda entry: None, lambda status: None)
+        tracker = CostTracker()
+        conversation = Conversation(journal, tracker, lambda entry: None, lambda status: None)
+        purse = Purse(MemoryAdmission(), journal, Prices())
+        errands = Errands(purse, journal, tracker, conversation.hear)
         async with AgentPartner(
-            agent, tmp_path, journal, conversation.hear, conversation.consent, bill
+            agent, tmp_path, journal, conversation.hear, conversation.consent, errands, "polecat"
         ) as partner:
             yield conversation, partner
+        bills.append(conversation.status.cost)
         assert agent.alive == 0
 
     async with journal_in(tmp_path) as journal, at_work(journal) as (conversation, partner):
         assert agent.engaged == []  # not before it is needed
         first, broken, again = await talk(journal, partner, conversation, "go", "break", "on")
-        assert (first.text, first.files, first.model) == ("did 1", ("a.py",), "their-model")
+        assert (first.text, first.files, first.model) == ("did 1", ("a.py",), "echo/their-model")
         assert broken.error is not None
         assert again.outcome == "done"
         assert agent.alive == 1
     async with journal_in(tmp_path, resume=True) as journal, at_work(journal) as (conversation, partner):
         await talk(journal, partner, conversation, "more")
-    assert billed == ["turn.1-0.call did 1", "turn.1-2.call did 3", "turn.2-3.call did 4"]
+    assert [(bill.requests, bill.usd) for bill in bills] == [(3, None), (1, None)]
     assert agent.engaged[0] == ""
     assert agent.engaged[1]
     assert agent.asked[0] == "go"

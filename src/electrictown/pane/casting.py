@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from electrictown.errors import ConfigError, UsageError
+from electrictown.errors import UsageError
 
 if TYPE_CHECKING:
     from electrictown.budget.caps import Caps
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from electrictown.sessions.records import Record
     from electrictown.town import Town
 
-__all__ = ["ROLES", "caps_of", "check", "configured", "role_of"]
+__all__ = ["ROLES", "agent_of", "caps_of", "check", "configured", "role_of"]
 
 ROLES = ("mayor", "polecat", "witness", "refinery")
 """Roles that the town knows by itself."""
@@ -37,8 +37,8 @@ def check(record: Record, begin: Begin) -> None:
     config = load_config(Path(begin.config), begin.environ)
     town = Town(config)
     caps_of(config, begin.budget, record)
-    if record.agent:
-        town.agent(record.agent).check()
+    if agent := agent_of(config, record):
+        town.agent(agent).check()
     else:
         role_of(town, record.role)
 
@@ -57,6 +57,12 @@ async def configured(begin: Begin) -> tuple[Config, str]:
 
     found = await discover(begin.environ)
     return found.config, f"no electrictown.yaml: {found.why}"
+
+
+def agent_of(config: Config, record: Record) -> str:
+    """The agent of others that answers: the one that was named, else the role's own; "" for a model."""
+    entry = config.specialists.get(record.role) or config.roles.get(record.role)
+    return record.agent or (entry.agent if entry is not None else "")
 
 
 def role_of(town: Town, role: str) -> tuple[Route, str | None]:
@@ -89,18 +95,15 @@ def caps_of(config: Config, said: str | None, record: Record) -> Caps:
         UsageError: when what was said is no budget.
         ConfigError: when an agent would be bound by it, which has an account of its own.
     """
-    from electrictown.budget.caps import UNASKED, Caps
+    from electrictown.budget.caps import UNASKED
+    from electrictown.budget.errands import check_agents
     from electrictown.discovery import FOUND_HERE
     from electrictown.wiring import budget_of, budget_said
 
-    if record.agent:
+    if agent := agent_of(config, record):
         caps = budget_of(config) if said is None else budget_said(said, budget_of(config), config, "mayor")
-        if caps:
-            raise ConfigError(
-                f"there is a budget, and the agent {record.agent!r} has an account of its own that none can hold",
-                "spawn it with --budget none",
-            )
-        return Caps()
+        check_agents([agent], record.role, caps)
+        return caps
     if said is None:
         return UNASKED if config.path == FOUND_HERE else budget_of(config)
     return budget_said(said, budget_of(config), config, "mayor")

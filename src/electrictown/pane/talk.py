@@ -1,4 +1,4 @@
-"""A session's parts, made of its record and of what it is told: town, journal, who answers, and the screen."""
+"""A session's parts, made of its record and of what it is told: town, journal, who answers, screen."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from msgspec.structs import replace
 
 from electrictown.budget.caps import check_prices
+from electrictown.budget.errands import Errands
 from electrictown.budget.purse import Purse
 from electrictown.budget.reservation import spent_before
 from electrictown.engine.chronicle import Chronicle
@@ -22,7 +23,7 @@ from electrictown.errors import JournalError, UnknownRunError
 from electrictown.journal.sqlite import SqliteStore
 from electrictown.llm.costs import CostTracker, Summary
 from electrictown.llm.machine_slots import MachineSlots
-from electrictown.pane.casting import ROLES, caps_of, configured, role_of
+from electrictown.pane.casting import ROLES, agent_of, caps_of, configured, role_of
 from electrictown.roles.polecat import Polecat
 from electrictown.roles.role import prompt
 from electrictown.sessions.conversation import Conversation
@@ -174,10 +175,11 @@ async def opened(
         ElectrictownError: why it cannot begin.
     """
     config, origin = await configured(begin)
+    who = agent_of(config, record)
     caps = caps_of(config, begin.budget, record)
     async with AsyncExitStack() as stack:
         town = await stack.enter_async_context(Town.open(config, MachineSlots(state / "slots")))
-        if not record.agent:
+        if not who:
             route, _ = role_of(town, record.role)
             await check_prices({record.role: route.chain}, caps, town.prices)
         store = await SqliteStore.open(state / "journal.db")
@@ -203,10 +205,11 @@ async def opened(
         chronicle = Chronicle(conversation.hear, journal)
         purse = Purse(town.admission, journal, town.prices, caps, chronicle)
         router = town.router(emit=chronicle, tracker=tracker, admission=purse)
-        if record.agent:
-            agent = town.agent(record.agent)
+        if who:
+            agent, folder = town.agent(who), Path(record.folder)
+            errands = Errands(purse, journal, tracker, chronicle)
             partner: Partner = await stack.enter_async_context(
-                AgentPartner(agent, Path(record.folder), journal, chronicle, conversation.consent)
+                AgentPartner(agent, folder, journal, chronicle, conversation.consent, errands, record.role)
             )
         else:
             route, own = role_of(town, record.role)

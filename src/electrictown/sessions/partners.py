@@ -6,19 +6,21 @@ Both are `Worker`s: a message is a subtask, the reply its result.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeAlias
+from typing import Final, Protocol, Self
 
-from electrictown.engine.agents import Agent, AgentReply, Consent, Engagement
+from electrictown.budget.errands import Errands
+from electrictown.engine.agents import Agent, Consent, Engagement
 from electrictown.engine.calls import PERMANENT
 from electrictown.engine.relay import stream_text
 from electrictown.engine.schedule import Worker
 from electrictown.errors import AgentError, ContextWindowError, ElectrictownError, JournalError
 from electrictown.events import Emit, Noted
 from electrictown.journal.journal import Journal
+from electrictown.llm.admission import Asking
 from electrictown.llm.messages import ChatResponse, Message, assistant, user
 from electrictown.llm.router import Router
 from electrictown.llm.routes import Route
@@ -28,15 +30,11 @@ from electrictown.sessions.conversation import REPLY
 from electrictown.sessions.records import Engaged, Said, Switched, Turn
 from electrictown.work import Attempt, Done, Failed, Failure, Result, Subtask
 
-__all__ = ["AgentPartner", "Bill", "Partner", "RolePartner"]
+__all__ = ["AgentPartner", "Partner", "RolePartner"]
 
 _CUT: Final = "\n\n(The reply was cut here.)"
 _HOPELESS: Final = frozenset(kind.__name__ for kind in (*PERMANENT, ContextWindowError))
 """Failures of messages that are not told once more with the next: it would fail as well."""
-
-
-Bill: TypeAlias = Callable[[str, AgentReply], Awaitable[None]]
-"""Writes down what a call to an agent, by its key, cost."""
 
 
 class Partner(Worker, Protocol):
@@ -154,20 +152,29 @@ class RolePartner:
 
 class AgentPartner:
     """An agent of others, engaged in the session's folder from the first message on, and again after it
-    broke down. It is told of earlier turns that it does not remember.
+    broke down. It is told of earlier turns that it does not remember. What it is asked is asked as `role`,
+    and written down in `errands`.
 
     `async with` ends its program.
     """
 
     def __init__(
-        self, agent: Agent, folder: Path, journal: Journal, emit: Emit, consent: Consent, bill: Bill
+        self,
+        agent: Agent,
+        folder: Path,
+        journal: Journal,
+        emit: Emit,
+        consent: Consent,
+        errands: Errands,
+        role: str,
     ) -> None:
         self._agent = agent
         self._folder = folder
         self._journal = journal
         self._emit = emit
         self._consent = consent
-        self._bill = bill
+        self._errands = errands
+        self._role = role
         self._stack = AsyncExitStack()
         self._engagement: Engagement | None = None
         self._unremembered: Sequence[Message] = ()
@@ -211,7 +218,10 @@ class AgentPartner:
         started = time.monotonic()
         try:
             engagement = await self._engaged()
-            reply = await engagement.ask(self._question(subtask.text), self._emit)
+            asking = Asking(self._role, subtask.id, f"turn.{subtask.id}.call")
+            async with self._errands.errand(self._agent.name, asking, self._model) as errand:
+                reply = await engagement.ask(self._question(subtask.text), self._emit)
+                errand.told(reply.model, reply.usage, reply.usd)
         except JournalError:
             raise
         except ElectrictownError as error:
@@ -219,10 +229,9 @@ class AgentPartner:
                 await self._let_go()
             return Failed(subtask.id, Failure.of(error))
         self._unremembered = ()
-        await self._bill(f"turn.{subtask.id}.call", reply)
         attempt = Attempt(
             1,
-            reply.model or self.model,
+            f"{self._agent.name}/{reply.model}" if reply.model else self.model,
             self._agent.name,
             seconds=time.monotonic() - started,
             reply=reply.text,
