@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from electrictown.budget.caps import Caps, check_prices
+from electrictown.budget.errands import check_agents
 from electrictown.budget.purse import Purse
 from electrictown.budget.reservation import spent_before
+from electrictown.engine.agent_relay import Seat
 from electrictown.engine.calls import JournalledCalls
 from electrictown.engine.chronicle import Chronicle
 from electrictown.engine.crew import Crew, members_of
@@ -24,8 +26,8 @@ from electrictown.engine.relay import Station
 from electrictown.engine.remote import Dispatch
 from electrictown.engine.run import Run
 from electrictown.engine.team import RunOptions, Team
-from electrictown.engine.workshop import Workshop
-from electrictown.errors import ConfigError
+from electrictown.engine.workshop import Workshop, crew_of
+from electrictown.errors import AgentMissingError, ConfigError
 from electrictown.events import Emit, ignore
 from electrictown.journal.journal import Journal
 from electrictown.journal.memory import MemoryJournal
@@ -33,7 +35,7 @@ from electrictown.journal.records import Answer, Header
 from electrictown.llm.admission import Admission, MemoryAdmission
 from electrictown.llm.costs import CostTracker
 from electrictown.llm.prices import Prices
-from electrictown.llm.provider import Provider, make_provider
+from electrictown.llm.provider import Provider
 from electrictown.llm.router import Router
 from electrictown.llm.slots import Slots
 from electrictown.roles.mayor import Mayor
@@ -41,12 +43,14 @@ from electrictown.roles.polecat import Polecat
 from electrictown.roles.refinery import Refinery
 from electrictown.roles.role import Asker
 from electrictown.roles.witness import Witness
-from electrictown.wiring import Routes, budget_of, settings_of
+from electrictown.town_parts import Agents, Providers
+from electrictown.wiring import Routes, budget_of
 from electrictown.work import Done, Plan, Report, Result, Subtask, Task
 from electrictown.workspace.folder import Elsewhere
 
 if TYPE_CHECKING:
     from electrictown.config import Config
+    from electrictown.engine.agents import Agent
 
 __all__ = ["Town", "new_run_id"]
 
@@ -58,7 +62,9 @@ class Town:
 
     def __init__(self, config: Config, slots: Slots | None = None) -> None:
         self.config = config
-        self.providers: Mapping[str, Provider] = _Providers(config)
+        self._providers = Providers(config)
+        self._agents = Agents(config)
+        self.providers: Mapping[str, Provider] = self._providers
         routes = Routes(config)
         self.routes = routes.table()
         self.specialists = routes.specialists()
@@ -80,8 +86,15 @@ class Town:
 
     async def aclose(self) -> None:
         """Close every provider that was used."""
-        assert isinstance(self.providers, _Providers)  # noqa: S101  (made above)
-        await self.providers.aclose()
+        await self._providers.aclose()
+
+    def agent(self, name: str) -> Agent:
+        """The agent `name`: one under `agents`, or a preset.
+
+        Raises:
+            ConfigError: when there is none, or it wants variables that are not set.
+        """
+        return self._agents.seat(name).agent
 
     def router(
         self,
@@ -114,10 +127,12 @@ class Town:
 
         Raises:
             ConfigError: when a role that the run needs has no model, or a budget cannot be kept.
+            AgentMissingError: when the program of an agent is not there.
             CancelledError: when the run is interrupted; its report was emitted before.
         """
         options = options or RunOptions()
         await self.check_prices(options)
+        self.check_agents(options)
         return await self.prepare(task, options, emit, journal).execute()
 
     def prepare(
@@ -153,11 +168,12 @@ class Town:
         """Work one subtask of a run that somebody else drives; `journal` knows what it needs.
 
         Raises:
-            ConfigError: when a role that it needs has no model.
+            ConfigError: when a role that it needs has no model, or its agent is not on this machine.
         """
         chronicle = Chronicle(emit, journal, subtask.id)
         purse = Purse(self.admission, journal, self.prices, self.caps(options), chronicle)
         shop = self._shop(options, journal, chronicle, purse)
+        _check_here(shop.team.station(subtask.specialist))
         # A brief that could not be had is not asked for once more by every worker.
         briefed = journal.recorded("brief", Answer) is not None
         brief = await shop.team.mayor.brief(plan) if briefed else ""
@@ -169,14 +185,14 @@ class Town:
     def crew(self, options: RunOptions, emit: Emit) -> Crew:
         """The places of work of a run, for all of its subtasks that are worked here."""
         router = self.router(emit=emit)
-        return Workshop(self.team(router, options), router, options, MemoryJournal(""), emit).crew()
+        return crew_of(self.team(router, options), router.admission, emit)
 
     def _shop(self, options: RunOptions, journal: Journal, chronicle: Chronicle, purse: Purse) -> Workshop:
         tracker = CostTracker()
         tracker.records.extend(spent_before(journal))
         router = self.router(emit=chronicle, tracker=tracker, admission=purse)
         team = self.team(router, options, JournalledCalls(router, journal))
-        return Workshop(team, router, options, journal, chronicle)
+        return Workshop(team, router, options, journal, chronicle, purse)
 
     def caps(self, options: RunOptions) -> Caps:
         """The budget of a run: its own, or the configuration's."""
@@ -188,14 +204,27 @@ class Town:
         Raises:
             ConfigError: when the price of a model is unknown, with all of them by name.
         """
-        workers = [self.routes.for_role(_POLECAT)]
-        roles = [options.supervisor] if workers[0].pool else []
-        workers += self.specialists.values() if options.specialists else ()
-        roles += [_WITNESS] if options.witness and self._has(_WITNESS) else []
-        roles += [_REFINERY] if options.refinery and self._has(_REFINERY) else []
+        team = self.team(self.router(), options)
+        roles = [options.supervisor] if team.worker.several else []
+        workers = [station.route for station in team.stations if station.route is not None]
+        roles += [_WITNESS] if options.witness and team.witness else []
+        roles += [_REFINERY] if options.refinery and team.refinery else []
         asked = {role: self.routes.for_role(role).chain for role in roles}
         asked[_POLECAT] = tuple(t for w in workers for t in (*members_of(w), *w.fallbacks))
         await check_prices(asked, self.caps(options), self.prices)
+
+    def check_agents(self, options: RunOptions, *, elsewhere: bool = False) -> None:
+        """See to it that the agents whom the run may ask can be asked: `elsewhere` where others work it.
+
+        Raises:
+            ConfigError: when a budget is to hold what they spend, or one of them wants what is not set.
+            AgentMissingError: when the program of one is not there.
+        """
+        stations = self.team(self.router(), options).stations
+        agents = [station.agent.agent for station in stations if station.agent is not None]
+        check_agents([agent.name for agent in agents], _POLECAT, self.caps(options))
+        for agent in agents if not elsewhere else ():
+            agent.check()
 
     def header(self, task: Task, options: RunOptions, program: str = "") -> Header:
         """All that is needed to take a run of `task` up again, without a secret.
@@ -225,28 +254,38 @@ class Town:
         calls = calls or router
         supervisor = options.supervisor
         self._check_supervisor(supervisor)
-        experts = self.specialists if options.specialists else {}
-        described = {name: self.config.specialists[name].description for name in experts}
-        route = self.routes.for_role(_POLECAT)
-        leader = self.routes.for_role(supervisor) if route.pool else route
+        experts = self.config.specialists if options.specialists else {}
+        worker = self._worker(router)
+        leader = self.routes.for_role(supervisor) if worker.several else worker.route
         return Team(
             mayor=Mayor(
                 calls,
                 role=supervisor,
                 system_prompt=self._prompt(supervisor),
                 max_subtasks=options.max_subtasks,
-                specialists=described,
+                specialists={name: expert.description for name, expert in experts.items()},
             ),
-            worker=Station(Polecat(router, system_prompt=self._prompt(_POLECAT)), route),
-            specialists={name: Station(self._expert(router, name), on) for name, on in experts.items()},
+            worker=worker,
+            specialists={name: self._expert(router, name) for name in experts},
             witness=self._witness(calls, options.threshold) if self._has(_WITNESS) else None,
             refinery=Refinery(calls, system_prompt=self._prompt(_REFINERY)) if self._has(_REFINERY) else None,
-            one_subtask_if_unplannable=leader.primary.provider_type == "local",
+            one_subtask_if_unplannable=leader is not None and leader.primary.provider_type == "local",
         )
 
-    def _expert(self, router: Router, name: str) -> Polecat:
-        prompt = self.config.specialists[name].system_prompt
-        return Polecat(router, system_prompt=prompt or self._prompt(_POLECAT))
+    def _worker(self, router: Router) -> Station:
+        entry = self.config.roles.get(_POLECAT)
+        agent = entry.agent if entry is not None else ""
+        # What stands in for a role that says nothing does not stand in for an agent.
+        route = self.routes.roles.get(_POLECAT) if agent else self.routes.for_role(_POLECAT)
+        return Station(Polecat(router, system_prompt=self._prompt(_POLECAT)), route, self._seat(agent))
+
+    def _expert(self, router: Router, name: str) -> Station:
+        entry = self.config.specialists[name]
+        polecat = Polecat(router, system_prompt=entry.system_prompt or self._prompt(_POLECAT))
+        return Station(polecat, self.specialists.get(name), self._seat(entry.agent))
+
+    def _seat(self, agent: str) -> Seat | None:
+        return self._agents.seat(agent) if agent else None
 
     def _witness(self, calls: Asker, threshold: float) -> Witness:
         return Witness(calls, system_prompt=self._prompt(_WITNESS), threshold=threshold)
@@ -259,8 +298,14 @@ class Town:
         return (configured.system_prompt or None) if configured is not None else None
 
     def _check_supervisor(self, role: str) -> None:
-        if role == _MAYOR or self._has(role):
+        if role in self.routes.roles or role == _MAYOR:
             return
+        if self._has(role):
+            raise ConfigError(
+                f"the role {role!r} is an agent's, and agents do not plan",
+                f"give roles.{role} a model",
+                file=self.config.path,
+            )
         from difflib import get_close_matches
 
         near = get_close_matches(role, self.config.roles, n=1)
@@ -269,41 +314,20 @@ class Town:
         raise ConfigError(f"there is no role {role!r}", hint, file=self.config.path)
 
 
+def _check_here(station: Station) -> None:
+    """See to it that somebody on this machine can work at `station`.
+
+    Raises:
+        ConfigError: when only an agent could, and its program is not here.
+    """
+    if station.agent is None or station.route is not None:
+        return
+    try:
+        station.agent.agent.check()
+    except AgentMissingError as error:
+        raise ConfigError(error.message, error.hint) from None
+
+
 def new_run_id() -> str:
     """A name for a run that sorts by time: 20261122-184207-3fa2."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-
-
-class _Providers(Mapping[str, Provider]):
-    """The providers, each made when it is first asked for."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._made: dict[str, Provider] = {}
-
-    def __getitem__(self, name: str) -> Provider:
-        provider = self._made.get(name)
-        if provider is None:
-            provider = self._made[name] = make_provider(settings_of(self._config, name))
-        return provider
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._config.providers)
-
-    def __len__(self) -> int:
-        return len(self._config.providers)
-
-    async def aclose(self) -> None:
-        """Close those that were made, all of them even if one cannot."""
-        made, self._made = self._made, {}
-        errors: list[Exception] = []
-        for provider in made.values():
-            close = getattr(provider, "aclose", None)
-            if close is None:
-                continue
-            try:
-                await close()
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise ExceptionGroup("providers that could not be closed", errors)

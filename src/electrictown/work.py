@@ -97,7 +97,8 @@ class Hop(Struct, frozen=True, omit_defaults=True):
 class Attempt(Struct, frozen=True, omit_defaults=True):
     """One try of a subtask: who worked, for how long, and what came of it.
 
-    `reply` is the text the model gave, `review` what the witness said of it.
+    `reply` is the text the model gave, `review` what the witness said of it. `files` are what an agent
+    made in its folder, byte for byte; None: they are those in the reply.
     """
 
     number: int
@@ -108,6 +109,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     reply: str = ""
     review: Review | None = None
     error: Failure | None = None
+    files: tuple[File, ...] | None = None
 
 
 class Review(Struct, frozen=True, omit_defaults=True):

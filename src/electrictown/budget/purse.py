@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
+from typing import TypeVar
 
 from electrictown.budget.caps import Caps, unpriced
 from electrictown.budget.halts import halt_key, halted_by
@@ -29,6 +30,8 @@ from electrictown.llm.routes import Target
 from electrictown.work import Budget, Failure
 
 __all__ = ["Purse"]
+
+T = TypeVar("T")
 
 _NEARLY = 0.8
 """The share of a cap at which it is said that it is nearly spent."""
@@ -93,6 +96,20 @@ class Purse:
             reserved_usd=run.reserved.usd,
             reserved_tokens=run.reserved.tokens,
         )
+
+    async def unless_halted(self, waiting: Awaitable[T]) -> T:
+        """What `waiting` comes to, for who waits for something else than a model.
+
+        Raises:
+            HaltError: as soon as nothing new may begin.
+        """
+        return await self._ledger.unless_halted(waiting)
+
+    def spend(self, role: str, subtask: str, usd: float | None, tokens: int) -> int:
+        """Something was spent for which nothing was set aside; the money in billionths of a dollar."""
+        amount = Amount(nano_up(usd), tokens)
+        self._ledger.spend(self._ledger.scopes(role, subtask), amount)
+        return amount.nano
 
     # --- the contract of Admission
 

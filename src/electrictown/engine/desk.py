@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from graphlib import TopologicalSorter
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from electrictown.roles.polecat import worker_prompt
 from electrictown.work import Attempt, Done, Plan, Review, Subtask
 
-__all__ = ["Desk", "ancestors_of"]
+__all__ = ["Desk", "Question", "ancestors_of"]
 
 
 def ancestors_of(plan: Plan, subtask: Subtask) -> tuple[str, ...]:
@@ -24,8 +26,18 @@ def ancestors_of(plan: Plan, subtask: Subtask) -> tuple[str, ...]:
     return tuple(found)
 
 
+class Question(Struct, frozen=True):
+    """What a worker is asked: its subtask, and on a retry its `earlier` attempt and what was wrong with it:
+    what the reviewer says, and the files that could not be written.
+    """
+
+    earlier: Attempt | None = None
+    critique: str = ""
+    refused: tuple[str, ...] = ()
+
+
 class Desk:
-    """The papers of one subtask. `answers` counts the replies that came.
+    """The papers of one subtask. `needs` are the results it depends on, `answers` counts the replies.
 
     `unreviewed` says that what there is is not final: a review, or another attempt, is still to come.
     """
@@ -35,7 +47,7 @@ class Desk:
     ) -> None:
         self._plan = plan
         self._brief = brief
-        self._needs = needs
+        self.needs = needs
         self._files = files
         self.subtask = subtask
         self.id = subtask.id
@@ -48,17 +60,26 @@ class Desk:
         """All subtasks that this one builds upon, however far back: their files are its own to extend."""
         return ancestors_of(self._plan, self.subtask)
 
-    def question(self, *, earlier: str = "", critique: str = "", refused: Sequence[str] = ()) -> str:
-        """What the worker is told: on a retry with its `earlier` reply and what was wrong with it."""
+    @cached_property
+    def lineage(self) -> tuple[str, ...]:
+        """The ancestors, each after all that it builds upon itself."""
+        mine = {*self.ancestors}
+        return tuple(
+            TopologicalSorter({s.id: s.depends for s in self._plan.subtasks if s.id in mine}).static_order()
+        )
+
+    def told(self, question: Question, *, folder: bool = False) -> str:
+        """What a worker is told, who gives its files in the reply, or leaves them in its `folder`."""
         return worker_prompt(
             self._plan,
             self.subtask,
             brief=self._brief,
-            done=self._needs,
+            done=self.needs,
             files=self._files,
-            earlier=earlier,
-            critique=critique,
-            refused=refused,
+            folder=folder,
+            earlier=question.earlier.reply if question.earlier is not None else "",
+            critique=question.critique,
+            refused=question.refused,
         )
 
     def answered(self, attempt: Attempt) -> Attempt:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
+from electrictown.engine.agent_relay import Seat
 from electrictown.engine.team import RunOptions, Team
 from electrictown.llm.router import Router
 from electrictown.llm.routes import Route, Target
@@ -33,13 +36,13 @@ class _Foresight:
         self._team = team
         self._router = router
         self._options = options
-        self._mayor = self._chain(team.mayor.role) if team.worker.route.pool else ()
+        self._mayor = self._chain(team.mayor.role) if team.worker.several else ()
         self._witness = self._chain(team.witness.role) if team.witness and options.witness else ()
         self._refinery = self._chain(team.refinery.role) if team.refinery and options.refinery else ()
 
     def phases(self) -> Iterable[Planned]:
         plan, options = self._plan, self._options
-        pool = bool(self._team.worker.route.pool)
+        pool = self._team.worker.several
         several = pool and len(plan.subtasks) > 1
         subtasks = {s.id: len(s.text.encode()) for s in plan.subtasks}
         task = len(plan.task.encode())
@@ -51,14 +54,14 @@ class _Foresight:
         replies: dict[str, int | None] = {}
         reviews: list[int | None] = []
         for s in plan.subtasks:
-            station = self._team.specialists.get(s.specialist, self._team.worker)
+            station = self._team.station(s.specialist)
             workers = _everyone(station.route)
-            replies[s.id] = reply = self._passed_on(workers)
+            replies[s.id] = reply = self._passed_on(workers) if station.agent is None else None
             needs = [replies.get(need, 0) for need in s.depends]
             # A retry is shown the earlier reply, a correction of refused files too.
             question = _sum([task, subtasks[s.id], brief, *needs, reply])
             calls = attempts + (1 if options.output_dir is not None else 0)
-            works.append(self._planned("work", workers, [question] * calls))
+            works.append(_joined(station.agent, self._planned("work", workers, [question] * calls)))
             reviews += [_sum([task, subtasks[s.id], reply])] * (2 * attempts)
         yield from _merged(works)
         yield self._planned("review", self._witness, reviews if self._witness else [])
@@ -92,7 +95,14 @@ class _Foresight:
         return sum(rates.highest(_PROMPT + (p or 0), target.max_tokens) for p in prompts)
 
 
-def _everyone(route: Route) -> tuple[Target, ...]:
+def _joined(agent: Seat | None, models: Planned) -> Planned:
+    """What `models` are asked, where `agent` is asked before them: nobody knows what that costs."""
+    return models if agent is None else replace(models, models=(agent.name, *models.models), usd=None)
+
+
+def _everyone(route: Route | None) -> tuple[Target, ...]:
+    if route is None:
+        return ()
     targets = (*(route.pool or (route.primary,)), *route.fallbacks)
     return tuple({t.label: t for t in targets}.values())
 

@@ -1,7 +1,8 @@
 """Who answers: a subtask goes from member to member of the crew until somebody can.
 
 A host that fails hands the subtask to another; a wrong key or a missing model benches the host for the
-rest of the run, since the next subtask would fare no better there; the role's fallbacks come last.
+rest of the run, since the next subtask would fare no better there; the role's fallbacks come last. Where
+the role has an agent, it comes before all of them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from copy import copy
 from msgspec import Struct
 from msgspec.structs import replace
 
+from electrictown.engine.agent_relay import AgentRelay, Seat
 from electrictown.engine.calls import PERMANENT, error_of
 from electrictown.engine.crew import Crew, members_of
-from electrictown.engine.desk import Desk
+from electrictown.engine.desk import Desk, Question
+from electrictown.engine.progress import Progress
 from electrictown.errors import (
+    AgentError,
     AuthError,
     ContextWindowError,
     ElectrictownError,
@@ -28,7 +32,6 @@ from electrictown.events import (
     Emit,
     HopTaken,
     Noted,
-    SubtaskProgress,
     SubtaskStarted,
     TextReset,
     TextStreamed,
@@ -42,22 +45,29 @@ from electrictown.work import Attempt, Failure
 
 __all__ = ["Relay", "Station", "stream_text"]
 
-_PROGRESS_EVERY = 0.5
-_CHARS_A_TOKEN = 4
-
 
 class Station(Struct, frozen=True):
-    """A kind of worker: who works, and on which models."""
+    """A kind of worker: an agent, models, or models that take over where the agent fails.
+
+    One of `route` and `agent` is there.
+    """
 
     polecat: Polecat
-    route: Route
+    route: Route | None = None
+    agent: Seat | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one of them can work at once: then there is something to plan."""
+        return bool(self.route and self.route.pool) or (self.agent is not None and self.agent.places > 1)
 
 
 class Relay:
     """Finds an answer for one subtask after another.
 
-    `specialists` are the stations of subtasks that name one, `stream_as` the phase whose text the
-    replies are ("" for none). What `journal` knows is not asked again.
+    `specialists` are the stations of subtasks that name one, `agents` asks the agents among them all,
+    `stream_as` is the phase whose text the replies are ("" for none). What `journal` knows is not asked
+    again.
     """
 
     def __init__(
@@ -65,6 +75,7 @@ class Relay:
         station: Station,
         specialists: Mapping[str, Station],
         crew: Crew,
+        agents: AgentRelay,
         emit: Emit,
         stream_as: str = "",
         *,
@@ -74,14 +85,15 @@ class Relay:
         self._station = station
         self._specialists = specialists
         self._crew = crew
+        self._agents = agents
         self._emit = emit
         self._stream_as = stream_as
 
-    async def attempt(self, desk: Desk, question: str) -> Attempt:
+    async def attempt(self, desk: Desk, question: Question) -> Attempt:
         """The answer of whoever can give one, recorded; the recorded one where there is one already.
 
         Raises:
-            ProviderError: when nobody could; a wrong key comes before all else.
+            ProviderError, AgentError: when nobody could; a wrong key comes before all else.
             HaltError: when nothing more may be begun, or the answer cannot be recorded.
         """
         call = f"{desk.id}.attempt{desk.answers + 1}"
@@ -108,40 +120,55 @@ class Relay:
             self._emit(TextStreamed(text=known.reply, phase=self._stream_as))
         return desk.answered(known)
 
-    async def _asked(self, desk: Desk, question: str, call: str) -> Attempt:
-        """The answer of the crew first; of the fallbacks, or a second round, last."""
+    async def _asked(self, desk: Desk, question: Question, call: str) -> Attempt:
+        """The answer of the station's agent, where it has one; else, or where that fails, of its models."""
         station = self._specialists.get(desk.subtask.specialist, self._station)
-        route = station.route
+        agent, route = station.agent, station.route
+        failed: _Failed | None = None
+        if agent is not None and (route is None or not self._agents.benched(agent)):
+            try:
+                return await self._agents.answer(desk, question, call, agent, station.polecat)
+            except (AgentError, ProviderError) as error:
+                if route is None:
+                    raise
+                failed = _Failed(agent.name, error)
+        assert route is not None  # noqa: S101  (a station has one of the two)
+        return await self._by_models(desk, desk.told(question), call, station.polecat, route, failed)
+
+    async def _by_models(
+        self, desk: Desk, question: str, call: str, polecat: Polecat, route: Route, failed: _Failed | None
+    ) -> Attempt:
+        """The answer of the crew first; of the fallbacks, or a second round, last."""
         members = members_of(route)
         tried: dict[str, ProviderError] = {}
         patiently: set[str] = set()
-        failed: Target | None = None
         second_round = False
         while True:
             async with self._crew.member(members, tried) as member:
                 if member is not None:
                     patient = not route.fallbacks and not self._crew.others_left(members, tried, member)
-                    self._hop(desk, failed, tried, member)
+                    self._hop(desk, failed, member)
                     try:
                         return await self._answer(
-                            desk, question, call, station.polecat, route.only(member, patient=patient)
+                            desk, question, call, polecat, route.only(member, patient=patient)
                         )
                     except ProviderError as error:
                         self._turn_away(error, member, members, tried)
                         if patient:
                             patiently.add(member.label)
-                        failed = member
+                        failed = _Failed(member.label, error)
                         continue
             if route.fallbacks:
-                self._hop(desk, failed, tried, route.fallbacks[0])
+                self._hop(desk, failed, route.fallbacks[0])
                 last = Route(route.name, route.fallbacks[0], fallbacks=route.fallbacks[1:])
-                return await self._answer(desk, question, call, station.polecat, last)
+                return await self._answer(desk, question, call, polecat, last)
             again = {name for name, e in tried.items() if e.retry_same and name not in patiently}
             if second_round or not again:
                 raise self._worst(members, tried)
             # Everybody failed once, some of them in passing: those are asked again, patiently.
             second_round = True
             tried = {name: e for name, e in tried.items() if name not in again}
+            failed = failed if failed is not None and failed.label in tried else None
 
     def _turn_away(
         self, error: ProviderError, member: Target, members: Sequence[Target], tried: dict[str, ProviderError]
@@ -174,7 +201,7 @@ class Relay:
         attempt = Attempt(number, target.label, target.provider)
         reply = polecat.execute_stream(question, route=route, subtask=desk.id, call=call)
         try:
-            response = await stream_text(reply, self._emit, self._stream_as, _Progress(desk.id, self._emit))
+            response = await stream_text(reply, self._emit, self._stream_as, Progress(desk.id, self._emit))
             text = text_of(response)
         except ElectrictownError as error:
             desk.attempts.append(
@@ -192,12 +219,9 @@ class Relay:
         )
         return desk.answered(done)
 
-    def _hop(
-        self, desk: Desk, failed: Target | None, tried: Mapping[str, ProviderError], next_one: Target
-    ) -> None:
-        if failed is not None and failed.label in tried:
-            error = Failure.of(tried[failed.label])
-            role = self._station.polecat.role
+    def _hop(self, desk: Desk, failed: _Failed | None, next_one: Target) -> None:
+        if failed is not None:
+            error, role = Failure.of(failed.error), self._station.polecat.role
             self._emit(
                 HopTaken(
                     failed=failed.label, error=error, took_over=next_one.label, role=role, subtask=desk.id
@@ -208,35 +232,14 @@ class Relay:
         self._emit(Noted(text=text, level="warning"))
 
 
-class _Progress:
-    """Counts a reply's characters and tells of them about twice a second."""
+class _Failed(Struct, frozen=True):
+    """Who could not answer, and why."""
 
-    def __init__(self, subtask: str, emit: Emit) -> None:
-        self._subtask = subtask
-        self._emit = emit
-        self._characters = 0
-        self._first = 0.0
-        self._told = 0.0
-
-    def __call__(self, characters: int) -> None:
-        now = time.monotonic()
-        self._characters += characters
-        if not self._first:
-            self._first = self._told = now
-        if now - self._told >= _PROGRESS_EVERY:
-            self._told = now
-            tokens = self._characters // _CHARS_A_TOKEN
-            rate = tokens / (now - self._first)
-            self._emit(SubtaskProgress(subtask=self._subtask, tokens=tokens, tokens_per_second=rate))
-
-    def restart(self) -> None:
-        self._characters = 0
-        self._first = 0.0
+    label: str
+    error: ElectrictownError
 
 
-async def stream_text(
-    reply: Reply, emit: Emit, phase: str, progress: _Progress | None = None
-) -> ChatResponse:
+async def stream_text(reply: Reply, emit: Emit, phase: str, progress: Progress | None = None) -> ChatResponse:
     """Read `reply` to its end; its text goes out as events of `phase` ("" for none) as it comes.
 
     Raises:

@@ -154,7 +154,7 @@ class Run:
         done = [r for r in results if isinstance(r, Done)]
         if not done:
             return
-        if not self._team.worker.route.pool:
+        if not self._team.worker.several:
             self._text = done[0].text
         elif self._options.synthesize:
             await self._synthesized(plan, results)
@@ -189,7 +189,7 @@ class Run:
 
     async def _planned_anew(self) -> Plan:
         plan = validate_plan(self._plan) if self._plan is not None else None
-        if plan is None and not self._team.worker.route.pool:
+        if plan is None and not self._team.worker.several:
             plan = single(self._task.text)
         if plan is None:
             refused = len(self._journal.steps(("refusal",)))

@@ -68,7 +68,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
 class Team(Struct, frozen=True, kw_only=True):
     """Who does what. `witness` and `refinery` are None where the role is not configured.
 
-    Without a pool in the worker's route there is one worker and no planning. `one_subtask_if_unplannable`
+    Where the worker is not `several` there is one worker and no planning. `one_subtask_if_unplannable`
     says that the mayor's model is too small to be blamed: a plan it cannot make becomes one subtask.
     """
 
@@ -78,3 +78,12 @@ class Team(Struct, frozen=True, kw_only=True):
     witness: Witness | None = None
     refinery: Refinery | None = None
     one_subtask_if_unplannable: bool = False
+
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        """All kinds of workers."""
+        return (self.worker, *self.specialists.values())
+
+    def station(self, specialist: str) -> Station:
+        """Who works a subtask of `specialist`; "", or a name that nobody has, is everybody else's."""
+        return self.specialists.get(specialist, self.worker)

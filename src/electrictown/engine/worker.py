@@ -1,4 +1,4 @@
-"""The text worker: a subtask becomes text, reviewed and, where a folder is given, files.
+"""The worker: a subtask becomes text, reviewed and, where a folder is given, files.
 
 One subtask goes: a member of the crew answers (another one where it fails, the role's fallbacks last),
 the witness scores, below the threshold the critique goes into a second attempt, the files are written.
@@ -12,7 +12,7 @@ from functools import partial
 from msgspec import Struct
 
 from electrictown.engine.delivery import Delivery
-from electrictown.engine.desk import Desk
+from electrictown.engine.desk import Desk, Question
 from electrictown.engine.relay import Relay
 from electrictown.errors import ElectrictownError, HaltError, JournalError
 from electrictown.events import Emit, Noted, SubtaskEnded, SubtaskReviewed
@@ -20,7 +20,7 @@ from electrictown.journal.journal import Journal
 from electrictown.journal.records import Receipt
 from electrictown.roles.witness import Witness
 from electrictown.work import Attempt, Done, Failed, Failure, File, Plan, Result, Review, Subtask
-from electrictown.workspace.files import Refused, files_of
+from electrictown.workspace.files import FilesFound, Refused, files_of
 from electrictown.workspace.folder import digest_of
 
 __all__ = ["Guard", "TextWorker"]
@@ -102,22 +102,20 @@ class TextWorker:
 
     async def _guarded(self, desk: Desk) -> Attempt:
         """Attempts until one passes the witness; the best scored one where none does."""
-        best = await self._judged(desk, await self._relay.attempt(desk, desk.question()))
+        best = await self._judged(desk, await self._relay.attempt(desk, Question()))
         for _ in range(self._guard.retries):
             review = best.review
             if review is None or review.passed or not review.critique:
                 return best
             try:
-                again = await self._relay.attempt(
-                    desk, desk.question(earlier=best.reply, critique=review.critique)
-                )
+                again = await self._relay.attempt(desk, Question(best, review.critique))
             except HaltError as error:
                 self._halt(desk, error)
                 return best
             except ElectrictownError as error:
                 self._warn(f"{desk.id}: the retry failed ({error.message}); the earlier text stands")
                 return best
-            if again.reply == best.reply:
+            if (again.reply, again.files) == (best.reply, best.files):
                 self._warn(f"{desk.id}: the worker gave the same text twice and is not asked again")
                 return best
             again = await self._judged(desk, again)
@@ -165,7 +163,7 @@ class TextWorker:
         written, refused = await self._deliver(desk, delivery, best)
         if refused:
             try:
-                mended = await self._relay.attempt(desk, desk.question(earlier=best.reply, refused=refused))
+                mended = await self._relay.attempt(desk, Question(best, refused=tuple(refused)))
             except HaltError as error:
                 self._halt(desk, error)
             except ElectrictownError as error:
@@ -180,8 +178,8 @@ class TextWorker:
     async def _deliver(
         self, desk: Desk, delivery: Delivery, attempt: Attempt
     ) -> tuple[dict[str, File], list[str]]:
-        """The files of an attempt's reply, as written, and why others were not."""
-        found = files_of(attempt.reply)
+        """The files of an attempt, as written, and why others were not."""
+        found = files_of(attempt.reply) if attempt.files is None else FilesFound(attempt.files)
         for note in found.notes:
             self._warn(f"{desk.id}: {note}")
         receipt = await delivery.deliver(

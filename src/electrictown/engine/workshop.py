@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from electrictown.budget.errands import Errands
+from electrictown.budget.purse import Purse
+from electrictown.engine.agent_relay import AgentRelay
 from electrictown.engine.crew import Crew
 from electrictown.engine.delivery import Delivery
 from electrictown.engine.relay import Relay
@@ -16,27 +19,24 @@ from electrictown.llm.router import Router
 from electrictown.llm.routes import Target
 from electrictown.work import Plan
 
-__all__ = ["Workshop"]
+__all__ = ["Workshop", "crew_of"]
 
 
 class Workshop(Struct, frozen=True):
-    """What a run stands on: who takes part, how they ask, how it is run, and where it is written down."""
+    """What a run stands on: who takes part, how they ask, how it is run, where it is written down, and what
+    it spends.
+    """
 
     team: Team
     router: Router
     options: RunOptions
     journal: Journal
     emit: Emit
+    purse: Purse
 
     def crew(self) -> Crew:
         """All places of work there are, for every worker of the run in this process."""
-        team, admission = self.team, self.router.admission
-        return Crew(
-            [s.route for s in (team.worker, *team.specialists.values())],
-            speed=lambda target: _promise(admission, target),
-            cooling=admission.delay,
-            emit=self.emit,
-        )
+        return crew_of(self.team, self.router.admission, self.emit)
 
     def worker(
         self, plan: Plan, brief: str, delivery: Delivery | None, crew: Crew | None = None
@@ -45,11 +45,23 @@ class Workshop(Struct, frozen=True):
         none).
         """
         team = self.team
-        stream_as = "" if team.worker.route.pool else "work"
+        stream_as = "" if team.worker.several else "work"
         crew = crew or self.crew()
-        relay = Relay(team.worker, team.specialists, crew, self.emit, stream_as, journal=self.journal)
+        errands = Errands(self.purse, self.journal, self.router.tracker, self.emit)
+        agents = AgentRelay(self.purse, errands, self.journal, self.emit, stream_as)
+        relay = Relay(team.worker, team.specialists, crew, agents, self.emit, stream_as, journal=self.journal)
         guard = Guard(team.witness if self.options.witness else None, self.options.retries)
         return TextWorker(plan, brief, relay, guard, delivery, self.journal, self.emit)
+
+
+def crew_of(team: Team, admission: Admission, emit: Emit) -> Crew:
+    """All places of work that the models of `team` have."""
+    return Crew(
+        [station.route for station in team.stations if station.route is not None],
+        speed=lambda target: _promise(admission, target),
+        cooling=admission.delay,
+        emit=emit,
+    )
 
 
 def _promise(admission: Admission, target: Target) -> float | None:

@@ -87,6 +87,7 @@ def worker_prompt(  # noqa: PLR0913  (all but plan and subtask are sections that
     brief: str = "",
     done: Sequence[Done] = (),
     files: bool = False,
+    folder: bool = False,
     earlier: str = "",
     critique: str = "",
     refused: Sequence[str] = (),
@@ -94,8 +95,9 @@ def worker_prompt(  # noqa: PLR0913  (all but plan and subtask are sections that
     """What a worker is told of its `subtask`.
 
     `brief` is the mayor's; of `done` only what the subtask depends on is shown. `files` asks for files
-    by name. For a retry, `earlier` is the reply before, `critique` what the reviewer said of it, and
-    `refused` says of each file that could not be written why (see `workspace.folder.Refused`).
+    by name in the reply, `folder` for files in the folder that the worker is in. For a retry, `earlier` is
+    the reply before, `critique` what the reviewer said of it, and `refused` says of each file that could not
+    be written why (see `workspace.folder.Refused`).
     """
     sections: list[str] = []
     if plan.task != subtask.text:
@@ -115,8 +117,8 @@ def worker_prompt(  # noqa: PLR0913  (all but plan and subtask are sections that
     sections.append(f"## Your subtask\n\n{subtask.text}")
     if subtask.paths:
         sections.append("Write these files: " + ", ".join(subtask.paths))
-    if files:
-        sections.append(prompt("files"))
+    if files or folder:
+        sections.append(prompt("folder") if folder else prompt("files"))
     if earlier:
         sections.append(quoted("## Your earlier answer", without_thinking(earlier)))
     if critique:
@@ -125,5 +127,5 @@ def worker_prompt(  # noqa: PLR0913  (all but plan and subtask are sections that
         reasons = "\n".join(f"- {reason}" for reason in refused)
         sections.append(f"## Files of yours that could not be written\n\n{reasons}")
     if earlier or critique or refused:
-        sections.append(prompt("retry"))
+        sections.append(prompt("again") if folder else prompt("retry"))
     return "\n\n".join(sections)
