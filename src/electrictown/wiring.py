@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from electrictown.budget.caps import Cap, Caps, caps_of
+from electrictown.errors import ConfigError
 from electrictown.llm.hosts import identity
 from electrictown.llm.provider import ProviderSettings, Timeouts
 from electrictown.llm.routes import Price, Route, RouteTable, Target
 
 if TYPE_CHECKING:
+    from electrictown.acp.policy import Decision, Permissions
+    from electrictown.acp.settings import AgentSettings
     from electrictown.config import Config, ModelConfig, ProviderConfig, RoleConfig
+    from electrictown.config.schema import PermissionsConfig
 
-__all__ = ["Routes", "budget_of", "budget_said", "settings_of"]
+__all__ = ["Routes", "agent_settings", "budget_of", "budget_said", "settings_of"]
 
 _SELF_HOSTED = frozenset({"ollama", "lmstudio", "local"})
 """Types that run on the user's own hardware: free of charge, and one call at a time is what they bear."""
+
+
+_WRITING = ("edit", "delete", "move")
+"""What `write` among an agent's permissions means."""
 
 
 def settings_of(config: Config, name: str) -> ProviderSettings:
@@ -72,6 +82,62 @@ def budget_said(text: str, caps: Caps, config: Config, supervisor: str) -> Caps:
     return caps_of(text, caps, roles, spend_as)
 
 
+def agent_settings(config: Config, name: str) -> AgentSettings:
+    """What the agent `name` is started with: its entry over its preset, in the environment of `config`.
+
+    Raises:
+        ConfigError: when there is no such agent, or it wants variables that are not set.
+    """
+    from electrictown.acp.presets import PRESETS
+    from electrictown.acp.settings import AgentSettings, environ_of
+    from electrictown.config.schema import AgentConfig
+
+    entry = config.agents.get(name) or AgentConfig()
+    preset = PRESETS.get(entry.type or name)
+    command = entry.command or (preset.command if preset is not None else ())
+    if not command:
+        from electrictown.config.reading import suggest
+
+        known = dict.fromkeys((*config.agents, *PRESETS))
+        raise ConfigError(f"there is no agent {name!r}", suggest(name, known), file=config.path)
+    if unset := config.unset_of(name):
+        raise ConfigError(
+            f"agent {name!r} wants {', '.join(unset)}, which is not set or empty",
+            "set it, or put it in a file for --env-file",
+            file=config.path,
+        )
+    more = {**(preset.environ if preset is not None else {}), **entry.env}
+    return AgentSettings(
+        name=name,
+        command=(_program(command[0], config.folder), *command[1:]),
+        environ=environ_of(config.environ, preset.variables if preset is not None else (), more),
+        permissions=_permissions(entry.permissions),
+        model=entry.model,
+        mode=preset.mode if preset is not None else "",
+        label=preset.label if preset is not None else "",
+        install=preset.install if preset is not None else "",
+        login=preset.login if preset is not None else "",
+    )
+
+
+def _program(program: str, folder: str) -> str:
+    """`program` as the configuration in `folder` means it: a name is looked up in PATH, a path is none of
+    the folder that the agent works in.
+    """
+    path = os.path.expanduser(program)  # noqa: PTH111  (a name is no path)
+    return os.path.abspath(os.path.join(folder, path)) if "/" in path else path  # noqa: PTH100, PTH118
+
+
+def _permissions(said: PermissionsConfig) -> Permissions:
+    from electrictown.acp.policy import KINDS, Permissions
+
+    decisions: dict[str, Decision] = {}
+    if said.write is not None:
+        decisions |= dict.fromkeys(_WRITING, said.write)
+    decisions |= {kind: value for kind in KINDS if (value := getattr(said, kind)) is not None}
+    return Permissions(**decisions)
+
+
 class Routes:
     """Turns names into targets: what a role says comes before what the model says, then the defaults."""
 
@@ -91,15 +157,18 @@ class Routes:
             fallbacks = tuple(self._target(name) for name in defaults.fallbacks)
             default = Route("defaults", self._target(defaults.model), fallbacks=fallbacks)
         return RouteTable(
-            roles={name: self._route(name, role) for name, role in config.roles.items()},
+            roles=self._filled(config.roles),
             aliases={alias: self._target(alias) for alias in config.models},
             providers={name: self._on(name, "", None) for name in config.providers},
             default=default,
         )
 
     def specialists(self) -> dict[str, Route]:
-        """The routes of the specialists, by name."""
-        return {name: self._route(name, role) for name, role in self._config.specialists.items()}
+        """The routes of the specialists, by name; an agent without models has none."""
+        return self._filled(self._config.specialists)
+
+    def _filled(self, roles: Mapping[str, RoleConfig]) -> dict[str, Route]:
+        return {name: self._route(name, role) for name, role in roles.items() if role.model or not role.agent}
 
     def _route(self, name: str, role: RoleConfig) -> Route:
         primary = role.model or (role.pool[0] if role.pool else self._config.defaults.model)

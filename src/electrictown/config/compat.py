@@ -8,6 +8,15 @@ from electrictown.config.yaml_tree import Key, Problem, is_table
 
 __all__ = ["COMPATIBLE", "RENAMED", "translate"]
 
+_ASKED = ("mayor", "witness", "refinery")
+"""Roles that only ask a model: an agent has nothing to do in them."""
+
+_UNHEEDED = {
+    "permission_mode": "`permissions` says what an agent may do",
+    "allowed_tools": "`permissions` says what an agent may do",
+}
+"""Keys of the Go original's agents."""
+
 COMPATIBLE = {
     "groq": "https://api.groq.com/openai/v1",
     "mistral": "https://api.mistral.ai/v1",
@@ -20,7 +29,7 @@ RENAMED = {"reviewer": "witness", "tester": "refinery"}
 
 
 def translate(data: dict[str, Any], lines: dict[Key, int], notes: list[str], problems: list[Problem]) -> None:
-    """Change `data` in place: role names, compatible types, zeroes that mean "not set", agents."""
+    """Change `data` in place: role names, compatible types, zeroes that mean "not set", idle agents."""
     _rename_roles(data, lines, notes, problems)
     for name, entry in _tables(data, "providers"):
         kind = entry.get("type")
@@ -32,19 +41,21 @@ def translate(data: dict[str, Any], lines: dict[Key, int], notes: list[str], pro
     for table in (data.get("defaults"), *(e for s in ("models", "roles") for _, e in _tables(data, s))):
         if is_table(table) and table.get("max_tokens") == "0":
             del table["max_tokens"]
-    _drop_agents(data, notes)
+    _settle_agents(data, notes)
     defaults = data.get("defaults")
     if is_table(defaults) and defaults.get("log_dir"):
         notes.append("defaults.log_dir has no effect: the result is on stdout, --jsonl records the run")
 
 
-def _drop_agents(data: dict[str, Any], notes: list[str]) -> None:
-    if data.pop("agents", None):
-        notes.append("agents has no effect: coding agents as roles are not part of this version")
+def _settle_agents(data: dict[str, Any], notes: list[str]) -> None:
+    for name, entry in _tables(data, "agents"):
+        for key, why in _UNHEEDED.items():
+            if entry.pop(key, None) is not None:
+                notes.append(f"agents.{name}.{key} has no effect: {why}")
     defaults = data.get("defaults")
     spare = defaults.get("model") if is_table(defaults) else None
     for name, entry in _tables(data, "roles"):
-        if not entry.pop("agent", None):
+        if name not in _ASKED or not entry.pop("agent", None):
             continue
         if not entry.get("model"):
             entry.pop("model", None)

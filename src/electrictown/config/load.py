@@ -21,7 +21,8 @@ __all__ = ["find_config", "load_config", "load_env_file", "parse_config"]
 
 _NAME = "electrictown.yaml"
 _LARGEST = 1 << 20
-_NAMED = ("providers", "models", "roles", "specialists")
+_WITH_VARIABLES = ("providers", "cluster", "agents")
+_NAMED = ("providers", "models", "roles", "specialists", "agents")
 
 
 def find_config(explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -72,7 +73,7 @@ def parse_config(
     """
     problems: list[Problem] = []
     tree = read_yaml(text, problems)
-    source = Source(file=file, text=text, lines=tree.lines, notes=tree.notes)
+    source = Source(file=file, text=text, environ=environ, lines=tree.lines, notes=tree.notes)
     if not is_table(tree.data):
         if not problems:
             problems.append(_no_mapping(tree.data))
@@ -80,10 +81,9 @@ def parse_config(
     data = _without_nulls(tree.data)
     translate(data, source.lines, source.notes, problems)
     found = Resolved()
-    data["providers"] = resolve(data.get("providers"), environ, ("providers",), found)
-    data["cluster"] = resolve(data.get("cluster"), environ, ("cluster",), found)
-    if data["cluster"] is None:
-        del data["cluster"]
+    for section in _WITH_VARIABLES:
+        if section in data:
+            data[section] = resolve(data[section], environ, (section,), found)
     source.variables = found.variables
     check(data, found, source, problems, require_keys=require_keys)
     config = read(Config, data, source.lines, problems)

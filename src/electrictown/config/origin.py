@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct, field
@@ -27,15 +27,20 @@ class Origin(Struct, frozen=True):
 
 
 class Source(Struct):
-    """What a file was beyond its values: text, lines, variables used, names of what was filled in."""
+    """What a file was beyond its values: text, environment, lines, variables used, what was filled in.
+
+    `missing` are the variables that providers want and that are not set, `lacking` those of agents.
+    """
 
     file: str = ""
     text: str = ""
+    environ: Mapping[str, str] = field(default_factory=dict[str, str])
     lines: dict[Key, int] = field(default_factory=dict[Any, int])
     variables: dict[Key, str] = field(default_factory=dict[Any, str])
     filled: dict[Key, str] = field(default_factory=dict[Any, str])
     notes: list[str] = field(default_factory=list[str])
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    lacking: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
 def origins(config: Config, source: Source) -> dict[str, Origin]:

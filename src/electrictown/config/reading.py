@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from electrictown.config.parts import Part, Shape, is_part, keys_of, shape_of
 from electrictown.config.yaml_tree import Data, Key, Problem, as_json, is_list, is_table, line_of
-from electrictown.redact import Secret
+from electrictown.redact import Hidden, Secret
 
 __all__ = ["read", "suggest"]
 
@@ -160,6 +160,7 @@ def _truth(text: str) -> bool:
 _SCALARS: Mapping[type, tuple[Any, str]] = {
     str: (str, "text"),
     Secret: (Secret, "text"),
+    Hidden: (Hidden, "text"),
     int: (_whole, "a whole number"),
     float: (_number, "a number"),
     bool: (_truth, "true or false"),

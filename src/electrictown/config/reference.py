@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from electrictown.config.parts import Part, Shape, is_part, keys_of, shape_of
 from electrictown.config.schema import Config
 from electrictown.config.yaml_tree import is_table
-from electrictown.redact import Secret
+from electrictown.redact import Hidden, Secret
 
 __all__ = ["json_schema", "main", "markdown"]
 
@@ -42,13 +42,18 @@ does so even where there is a file, and `et init` writes the same choice down.
 `model`, `pool` and `fallbacks` take an alias from `models`, or `provider/model` directly. A fallback
 that is the same provider and model as the primary, or as another fallback, is an error.
 
+`agent` (of `polecat`, a specialist, a role of your own) names an entry under `agents`, or a preset. The
+agent works then; `model`, `pool` and `fallbacks` of the same entry take over where it fails:
+[agents.md](agents.md).
+
 ## Variables
 
-In `providers`, `$VARIABLE` and `${{VARIABLE}}` stand for a variable of the environment, also inside a
-longer value (`Bearer ${{TOKEN}}`). There a name without braces counts in capitals only, since passwords
-hold dollars too; `$$NAME` is a dollar and a name. Lists are left as they are. Variables are read when the
-file is loaded, from the environment and `--env-file`. One that is not set, or empty, is an error where a
-role needs its provider, and a note where none does. Keys never appear in output, logs, events or errors.
+In `providers` and `agents`, `$VARIABLE` and `${{VARIABLE}}` stand for a variable of the environment, also
+inside a longer value (`Bearer ${{TOKEN}}`). There a name without braces counts in capitals only, since
+passwords hold dollars too; `$$NAME` is a dollar and a name. Lists are left as they are. Variables are read
+when the file is loaded, from the environment and `--env-file`. One that is not set, or empty, is an error
+where a role needs its provider or agent, and a note where none does. Keys never appear in output, logs,
+events or errors.
 
 ## What is chosen without a file
 
@@ -154,7 +159,14 @@ def _one(shape: Shape, parts: dict[str, Any]) -> dict[str, Any]:
 
 
 _BOUNDS = {"gt": "exclusiveMinimum", "le": "maximum", "ge": "minimum"}
-_TYPES = {str: "string", Secret: "string", int: "integer", float: "number", bool: "boolean"}
+_TYPES = {
+    str: "string",
+    Secret: "string",
+    Hidden: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+}
 
 
 def _section(name: str, about: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[str]:
@@ -190,7 +202,7 @@ def _kind(about: Mapping[str, Any]) -> str:
     only = choices[0]
     if "enum" in only:
         return ", ".join(f"`{value}`" for value in only["enum"])
-    words = {"string": "text", "integer": "whole number", "object": "mapping", "array": "list of models"}
+    words = {"string": "text", "integer": "whole number", "object": "mapping", "array": "list"}
     kind = str(only.get("type"))
     return words.get(kind, kind)
 

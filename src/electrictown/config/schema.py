@@ -6,6 +6,7 @@ are therefore no strings here: reading one costs nothing when the program starts
 """
 
 import os
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from msgspec import Meta, field
@@ -13,15 +14,17 @@ from msgspec.structs import replace
 
 from electrictown.config.origin import Origin, Source
 from electrictown.config.parts import Part
-from electrictown.redact import Secret
+from electrictown.redact import Hidden, Secret
 
 __all__ = [
+    "AgentConfig",
     "BudgetConfig",
     "CapConfig",
     "ClusterConfig",
     "Config",
     "DefaultsConfig",
     "ModelConfig",
+    "PermissionsConfig",
     "PriceConfig",
     "ProviderConfig",
     "RoleConfig",
@@ -34,6 +37,7 @@ _Money = Annotated[float, Meta(ge=0)]
 _Dollars = Annotated[float, Meta(gt=0, le=1e9)]
 _Allowance = Annotated[int, Meta(ge=1, le=10**15)]
 _Seconds = Annotated[float, Meta(ge=0)]
+_Decision = Literal["allow", "deny", "ask"]
 _Temperature = Annotated[float, Meta(ge=0, le=2)]
 
 
@@ -140,9 +144,61 @@ class ModelConfig(Part, frozen=True):
     price: Annotated[PriceConfig | None, "Overrides the price list; what is unknown stays unknown."] = None
 
 
+class PermissionsConfig(Part, frozen=True):
+    """What an agent is answered when it asks for leave: `allow`, `deny`, or `ask` a person."""
+
+    read: Annotated[_Decision | None, "Reading files; left out: `allow`."] = None
+    search: Annotated[_Decision | None, "Searching; left out: `allow`."] = None
+    think: Annotated[_Decision | None, "Thinking, as some agents ask for; left out: `allow`."] = None
+    write: Annotated[_Decision | None, "`edit`, `delete` and `move` together."] = None
+    edit: Annotated[
+        _Decision | None, "Making and changing files in its folder; left out: `allow`. Never outside it."
+    ] = None
+    delete: Annotated[_Decision | None, "Removing files in its folder; left out: `allow`."] = None
+    move: Annotated[_Decision | None, "Moving files in its folder; left out: `allow`."] = None
+    execute: Annotated[_Decision | None, "Running commands; left out: `ask`."] = None
+    fetch: Annotated[_Decision | None, "Reading from the network; left out: `ask`."] = None
+    switch_mode: Annotated[_Decision | None, "Changing its own mode; left out: `ask`."] = None
+    other: Annotated[_Decision | None, "All else; left out: `ask`."] = None
+
+
+class AgentConfig(Part, frozen=True):
+    """An agent from elsewhere: a program that speaks the Agent Client Protocol over its pipes."""
+
+    unshown: ClassVar[frozenset[str]] = frozenset({"env"})
+
+    type: Annotated[
+        str,
+        "The preset whose program and habits it has, such as `gemini` or `claude-code`; left out: the one "
+        "of its own name, where there is one.",
+    ] = ""
+    command: Annotated[
+        tuple[str, ...],
+        "The program and its arguments, each as it stands: no shell sees them. Left out: the preset's.",
+    ] = ()
+    env: Annotated[
+        dict[str, Hidden],
+        "Variables of its environment beside those it needs anyway, best as `$VARIABLE`; never shown.",
+    ] = field(default_factory=dict[str, Hidden])
+    permissions: Annotated[
+        PermissionsConfig,
+        "What it is answered when it asks for leave. In a run there is nobody to ask, and `ask` denies.",
+    ] = field(default_factory=PermissionsConfig)
+    model: Annotated[str, "Which of its models it works with; left out: its own choice."] = ""
+    slots: Annotated[
+        _Count,
+        "How many of it work at once. As `polecat` two or more are a pool: the run is planned.",
+    ] = 1
+
+
 class RoleConfig(Part, frozen=True):
     """Who fills a role. A model is named by its alias, or as `provider/model`."""
 
+    agent: Annotated[
+        str,
+        "The agent that works, a name under `agents` or a preset; `model`, `pool` and `fallbacks` take over "
+        "where it fails. Not for `mayor`, `witness` and `refinery`, which only ask.",
+    ] = ""
     model: Annotated[str, "The primary model; left out: the pool's first, else `defaults.model`."] = ""
     pool: Annotated[
         tuple[str, ...],
@@ -206,7 +262,10 @@ class BudgetConfig(CapConfig, frozen=True):
 class Config(Part, frozen=True):
     """One electrictown.yaml, checked: every reference in it leads somewhere."""
 
-    providers: Annotated[dict[str, ProviderConfig], "The endpoints, by a name of your choice."]
+    providers: Annotated[
+        dict[str, ProviderConfig],
+        "The endpoints, by a name of your choice. Without any, agents alone can work.",
+    ] = field(default_factory=dict[str, ProviderConfig])
     models: Annotated[dict[str, ModelConfig], "Aliases: a short name for a provider's model."] = field(
         default_factory=dict[str, ModelConfig]
     )
@@ -219,6 +278,11 @@ class Config(Part, frozen=True):
     specialists: Annotated[dict[str, SpecialistConfig], "Workers for one kind of subtask."] = field(
         default_factory=dict[str, SpecialistConfig]
     )
+    agents: Annotated[
+        dict[str, AgentConfig],
+        "Agents from elsewhere, by a name of your choice. One that is called as a preset needs no entry. "
+        "See [agents.md](agents.md).",
+    ] = field(default_factory=dict[str, AgentConfig])
     defaults: Annotated[DefaultsConfig, "What holds where a role says nothing."] = field(
         default_factory=DefaultsConfig
     )
@@ -247,6 +311,11 @@ class Config(Part, frozen=True):
         return self._source.text
 
     @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment that its variables were read from."""
+        return self._source.environ
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know: keys without effect, names read as others, providers without key."""
         return tuple(self._source.notes)
@@ -266,6 +335,10 @@ class Config(Part, frozen=True):
     def bind(self, source: Source) -> Self:
         """This configuration, knowing the file it was read from."""
         return replace(self, _source=source)
+
+    def unset_of(self, agent: str) -> tuple[str, ...]:
+        """The variables that `agent` wants and that are not set ("$GEMINI_API_KEY")."""
+        return self._source.lacking.get(agent, ())
 
     def key_source(self, provider: str) -> str:
         """The variable that `provider`'s key came from ("$OPENAI_API_KEY"), "" for a key in the file."""

@@ -1,4 +1,4 @@
-"""`$VAR` and `${VAR}` in the providers' entries, resolved from the environment."""
+"""`$VAR` and `${VAR}` in the entries of providers and agents, resolved from the environment."""
 
 from __future__ import annotations
 
