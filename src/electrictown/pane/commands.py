@@ -57,7 +57,7 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "allow": _Kind("", "allow what the agent asks leave for (y)"),
     "deny": _Kind("", "deny it (n)"),
     "help": _Kind("", "this list"),
-    "quit": _Kind("", "end the session (/exit); Ctrl-b d leaves it running"),
+    "quit": _Kind("", "end the session (/exit)"),
 }
 _OTHER_NAMES: Final[Mapping[str, str]] = {"exit": "quit"}
 

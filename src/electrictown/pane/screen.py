@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Final, Literal, TextIO
 
 from prompt_toolkit.buffer import Buffer
@@ -34,7 +34,7 @@ from electrictown.pane.scene import Scene
 from electrictown.pane.terminal import Drawing, TerminalInput, TerminalOutput
 from electrictown.pane.wrap import Wrap
 from electrictown.sessions.log import Entry
-from electrictown.sessions.records import Record, Status
+from electrictown.sessions.records import BackendName, Record, Status
 
 __all__ = ["Screen"]
 
@@ -42,7 +42,10 @@ _FRAME: Final = 0.05
 """Seconds between two frames at least, however many pieces come."""
 _TICK: Final = 1.0
 """Seconds between two frames at most while a turn is under way: its time is shown."""
-_LEAVING: Final = "/quit ends the session; Ctrl-b d leaves it running"
+_DETACHING: Final[Mapping[BackendName, str]] = {
+    "tmux": "Ctrl-b d leaves it running",
+    "byobu": "F6 leaves it running",
+}
 _ASKED: Final = "it asks for leave: y allows, n denies, then Enter"
 _UNSAID_SHOWN: Final = 3
 
@@ -84,6 +87,7 @@ class _Sitting:
     def __init__(self, record: Record, scene: Scene, changed: asyncio.Event, controls: Controls) -> None:
         self._name = record.name
         self._who = record.agent or record.role
+        self._detaching = [keys] if (keys := _DETACHING.get(record.backend)) else []
         self._scene = scene
         self._changed = changed
         self._controls = controls
@@ -159,10 +163,11 @@ class _Sitting:
     def tail(self) -> StyleAndTextTuples:
         """The end of the reply's last line; in whole rows, so that they stand still while it grows."""
         columns = self._output.get_size().columns
+        room = max(1, self.rows() // 2)
         text = self._wrap.partial(self._scene.partial.expandtabs(), columns)
-        most = columns * max(1, self.rows() // 2)
-        left_out = max(0, -(-(len(text) - most) // columns)) * columns
-        return [("class:reply", text[left_out:]), ("[SetCursorPosition]", "")] if text else []
+        text = "\n".join(text.split("\n")[-room:])
+        too_much = max(0, -(-len(text) // columns) - room) if "\n" not in text else 0
+        return [("class:reply", text[too_much * columns :]), ("[SetCursorPosition]", "")] if text else []
 
     def waiting(self) -> StyleAndTextTuples:
         """What was typed and waits for its turn, while another is under way."""
@@ -203,19 +208,23 @@ class _Sitting:
         self._scene.typing(buffer.text)
         self._idle_presses = 0
 
+    def _empty(self) -> None:
+        self._buffer.reset()
+        self._typed(self._buffer)  # which a reset does not tell
+
     def _new_line(self, event: KeyPressEvent) -> None:
         del event
         self._buffer.insert_text("\n")
 
     def _leave(self, event: KeyPressEvent) -> None:
         del event
-        self._scene.hint = _LEAVING
+        self._scene.hint = "; ".join(["/quit ends the session", *self._detaching])
 
     def _interrupt(self, event: KeyPressEvent) -> None:
         if self._controls.interrupt():
             self._idle_presses = 0
         elif self._buffer.text:
-            self._buffer.reset()
+            self._empty()
         elif self._idle_presses:
             self._leave(event)
         else:
@@ -233,7 +242,7 @@ class _Sitting:
             self._scene.hint = typed.why
             return
         self._buffer.append_to_history()
-        self._buffer.reset()
+        self._empty()
         if isinstance(typed, Message):
             self._scene.unsaid.append(typed.text)
         if isinstance(typed, Command) and typed.at_once:

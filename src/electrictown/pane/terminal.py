@@ -93,6 +93,11 @@ class TerminalOutput(Vt100_Output):
             self._held = False
             self.flush()
 
+    def erase_down(self) -> None:
+        """Erase from the beginning of this row on; it is only asked for there."""
+        # From its first cell on, tmux takes it for the whole screen, and keeps what is erased as history.
+        self.write_raw("\x1b[K \x1b[J\r")
+
     def disable_bracketed_paste(self) -> None:
         """Nothing: it stays until the end. A text pasted between two frames would be many messages."""
 
