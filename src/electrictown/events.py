@@ -196,7 +196,9 @@ class FileRefused(_Event, frozen=True, tag="file.refused"):
 
 
 class Noted(_Event, frozen=True, tag="note"):
-    """Something a person should know. `level` is "info" or "warning"."""
+    """Something a person should know. `level` is "info", "warning", or "detail": that is not kept for the
+    report.
+    """
 
     text: str
     level: str = "info"

@@ -31,6 +31,7 @@ from electrictown.events import (
     Event,
     HopTaken,
     HostBenched,
+    Noted,
     SubtaskStarted,
     TextReset,
     TextStreamed,
@@ -214,6 +215,20 @@ async def test_a_text_that_is_not_what_was_streamed_is_told_anew(hire: Hire) -> 
     assert isinstance(told[-2], TextReset)
     assert isinstance(told[-1], TextStreamed)
     assert told[-1].text == "the answer"
+
+
+async def test_what_it_does_is_told_and_only_trouble_is_in_the_report(hire: Hire) -> None:
+    async def act(ask: Ask) -> AgentReply:
+        ask.emit(Noted(text="reads a.py"))
+        ask.emit(Noted(text="not allowed: rm", level="warning"))
+        return AgentReply("done")
+
+    hire(act=act)
+    events: list[Event] = []
+    report = await run(ALONE, events=events)
+    notes = [(e.text, e.level) for e in events if isinstance(e, Noted)]
+    assert notes == [("t01: reads a.py", "detail"), ("t01: not allowed: rm", "warning")]
+    assert report.notes == ("t01: not allowed: rm",)
 
 
 async def test_it_finds_the_files_of_all_that_its_subtask_builds_upon(hire: Hire, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -14,6 +15,9 @@ __all__ = ["UNTOLD", "Level", "Line", "Narrator"]
 
 Level: TypeAlias = Literal["detail", "info", "warning", "error"]
 """`detail` is what a live view shows by itself; `error` is what even --quiet shows."""
+
+
+_NOTES: Mapping[str, Level] = {"warning": "warning", "detail": "detail"}
 
 
 class Line(Struct, frozen=True):
@@ -72,7 +76,7 @@ class Narrator:
                 asker = f" from {event.subtask}" if event.subtask else ""
                 return [Line(line(f"refused {event.path}{asker}: {event.reason}"), "warning")]
             case e.Noted():
-                return [Line(line(event.text), "warning" if event.level == "warning" else "info")]
+                return [Line(line(event.text), _NOTES.get(event.level, "info"))]
             case _:
                 return []
 

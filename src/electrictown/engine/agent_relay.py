@@ -193,6 +193,7 @@ class _Hearing:
     """An agent's words as they come, told as the run's own where they are."""
 
     def __init__(self, subtask: str, emit: Emit, stream_as: str) -> None:
+        self._subtask = subtask
         self._emit = emit
         self._stream_as = stream_as
         self._progress = Progress(subtask, emit)
@@ -205,6 +206,9 @@ class _Hearing:
         elif isinstance(event, TextReset):
             self._progress.restart()
             self._reset(event.reason)
+        elif isinstance(event, Noted):  # what it does is told of its subtask, and only trouble is kept
+            level = event.level if event.level == "warning" else "detail"
+            self._emit(Noted(text=f"{self._subtask}: {event.text}", level=level))
         else:
             self._emit(event)
 

@@ -49,7 +49,7 @@ class Chronicle:
 
     def __call__(self, event: Event) -> None:
         """Keep what the report needs of `event` and hand it on."""
-        if type(event) in _KEPT:  # most are not, and every request makes two
+        if type(event) in _KEPT and not _passing(event):  # most are not, and every request makes two
             self._keep(event)
             if self._journal is not None and isinstance(event, HopTaken | Noted):
                 self._decide(self._journal, event)
@@ -100,3 +100,8 @@ class Chronicle:
     def refused(self) -> tuple[str, ...]:
         """The paths that were not written, each with its reason."""
         return tuple(self._refused)
+
+
+def _passing(event: Event) -> bool:
+    """Whether a note is of this moment only: what an agent just does, say."""
+    return isinstance(event, Noted) and event.level == "detail"
