@@ -56,22 +56,8 @@ class Live:
         if self.deaf:
             await asyncio.sleep(3600)
         match request:
-            case Say() if self.status.state == "starting":
-                raise SessionError("it has not begun yet")
             case Say():
-                cut = self.cuts.pop(0) if self.cuts else ""
-                if cut == "before":
-                    raise asyncio.CancelledError  # ends the talk: the connection is closed
-                if request.id not in self.heard:
-                    self.heard[request.id] = request.data
-                    self.senders.append(request.sender)
-                if cut == "after":
-                    raise asyncio.CancelledError
-                await tell(Accepted(request.id, len(self.heard) - 1))
-                if request.wait and self.mute:
-                    await asyncio.sleep(3600)
-                if request.wait:
-                    await tell(Answered(self.turn(request)))
+                await self._hear(request, tell)
             case Look():
                 await tell(Seen(self.status))
             case Interrupt() | Answer():
@@ -84,6 +70,22 @@ class Live:
                 await tell(Okay())
             case _:
                 raise AssertionError(request)
+
+    async def _hear(self, say: Say, tell: Tell) -> None:
+        if self.status.state == "starting":
+            raise SessionError("it has not begun yet")
+        cut = self.cuts.pop(0) if self.cuts else ""
+        if cut == "before":
+            raise asyncio.CancelledError  # ends the talk: the connection is closed
+        if say.id not in self.heard:
+            self.heard[say.id] = say.data
+            self.senders.append(say.sender)
+        if cut == "after":
+            raise asyncio.CancelledError
+        await tell(Accepted(say.id, len(self.heard) - 1))
+        if say.wait:
+            await asyncio.sleep(3600 if self.mute else 0)
+            await tell(Answered(self.turn(say)))
 
 
 def recorded(registry: Registry, folder: Path, role: str = "polecat", **facts: object) -> Record:

@@ -24,8 +24,10 @@ _DAY: Final = 86_400.0
 _HEADINGS: Final = ("name", "state", "role", "model", "age", "cost", "last line")
 _ROLE, _MODEL, _LAST = 2, 3, 6
 
-_LEAST: Final = {_LAST: 12, _MODEL: 8, _ROLE: 8}
-"""Columns that are cut where a terminal is too narrow, in this order, and what is left of each."""
+_LEAST: Final = ((_LAST, 12), (_MODEL, 8), (_ROLE, 8), (_LAST, 1), (_MODEL, 4), (_ROLE, 4))
+"""Columns that are cut where a terminal is too narrow, in this order, and what is left of each. Names
+and states never are.
+"""
 
 
 @click.command("list", short_help="List the sessions and how they do (also: ls).")
@@ -93,13 +95,13 @@ def _state(status: Status, now: float) -> str:
 
 
 def _fitted(rows: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
-    """`rows`, the columns of `_LEAST` cut until they fit `width` columns (0: any number)."""
+    """`rows`, cut as `_LEAST` says until they fit `width` columns (0: any number)."""
     if not width:
         return rows
     from electrictown.console import text
 
     columns = [[text.line(cell) for cell in column] for column in zip(*rows, strict=True)]
-    for column, least in _LEAST.items():
+    for column, least in _LEAST:
         widest = [max(text.width(cell) for cell in cells) for cells in columns]
         over = sum(widest) + 2 * (len(widest) - 1) - width
         if over > 0:

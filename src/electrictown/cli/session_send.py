@@ -56,7 +56,10 @@ class _Send(click.Command):
             if word == "--":
                 words += rest
             elif word in valued:
-                options += [word, *([value] if (value := next(rest, None)) is not None else [])]
+                value = next(rest, None)
+                if value is None:  # it is the last word: click says what is missing
+                    return super().parse_args(ctx, [word])
+                options += [word, value]
             elif word in flags or word.partition("=")[0] in valued:
                 options.append(word)
             else:
