@@ -3,7 +3,7 @@
     python -P stand_in.py SOCKET FOLDER
 
 One JSON line each way. In: a `Told`. Out: what the person did, as [verb, argument], and at the end what
-`run` returned, and how many seconds of the processor it took to show a flood.
+`run` returned. Of a flood it tells the seconds it took, the frames drawn, and the seconds of the processor.
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ import json
 import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from prompt_toolkit.application import Application
+from prompt_toolkit.layout import Layout
+from prompt_toolkit.renderer import Renderer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -38,6 +43,20 @@ class Told(msgspec.Struct):
     end: bool = False
 
 
+frames: Counter[str] = Counter()
+
+
+def count_frames() -> None:
+    """Have every frame counted that is drawn from here on."""
+    render = Renderer.render
+
+    def counted(self: Renderer, app: Application[Any], layout: Layout, is_done: bool = False) -> None:
+        frames["drawn"] += 1
+        render(self, app, layout, is_done)
+
+    Renderer.render = counted
+
+
 async def main(socket: str, folder: str) -> None:
     reader, writer = await asyncio.open_unix_connection(socket, limit=1 << 24)
 
@@ -57,11 +76,12 @@ async def main(socket: str, folder: str) -> None:
             if told.status is not None:
                 screen.status(told.status)
             if told.flood:
-                began = time.process_time()
+                began = time.monotonic(), frames.total(), time.process_time()
                 for piece in told.flood:
                     screen.entry(Entry("text", piece))
                     await asyncio.sleep(0.02)
-                tell("flooded", time.process_time() - began)
+                ended = time.monotonic(), frames.total(), time.process_time()
+                tell("flooded", [after - before for before, after in zip(began, ended, strict=True)])
             if told.end:
                 break
         running.cancel()
@@ -79,5 +99,6 @@ async def main(socket: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
+    count_frames()
     signal.signal(signal.SIGHUP, lambda *_: None)  # the screen is to find out by itself
     asyncio.run(main(*sys.argv[1:]))
