@@ -19,6 +19,7 @@ from electrictown.engine.schedule import Worker
 from electrictown.errors import ElectrictownError, JournalError
 from electrictown.journal.journal import Journal
 from electrictown.llm.costs import CostTracker, summed
+from electrictown.redact import mask
 from electrictown.sessions.log import Entry, Listener
 from electrictown.sessions.records import Said, State, Status, Switched, Turn
 from electrictown.work import Attempt, Done, Failure, Result, Subtask
@@ -240,10 +241,10 @@ class Conversation:
         elif isinstance(result := work.result(), Done):
             files = tuple(file.path for file in result.files)
             model = _model(result.attempts) or self._status.model
-            return Turn(said.id, "done", result.text, model, seconds, files)
+            return Turn(said.id, "done", mask(result.text), model, seconds, files)
         else:
             failure, attempts = result.error, result.attempts
-        text = "".join(self._pieces)
+        text = mask("".join(self._pieces))
         model = _model(attempts) or self._status.model
         return Turn(said.id, outcome, text, model, seconds, error=failure)
 
@@ -280,7 +281,7 @@ class Conversation:
         self._status = replace(
             self._status,
             state=state,
-            why=why,
+            why=mask(why),
             until=until,
             at=time.time(),
             heard=self._status.heard if heard is None else heard,
@@ -293,5 +294,5 @@ def _model(attempts: tuple[Attempt, ...]) -> str:
 
 
 def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
+    lines = mask(text).strip().splitlines()
     return lines[-1][:_LINE] if lines else ""
