@@ -166,7 +166,7 @@ def test_what_cannot_begin_leaves_nothing_running(
     said = town.et("spawn", *backend, *arguments)
     assert (said.code, said.out) == (code, "")
     assert told in said.err
-    assert not town.processes()
+    assert not town.registry.names()
 
 
 def test_a_session_is_taken_up_again_and_knows_what_was_said(town: Town) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict, Unpack, get_args
 
 import click
+from msgspec.structs import replace
 
 from electrictown.cli.journals import json_option
 from electrictown.cli.session_attach import attach, check_terminal
@@ -111,22 +112,40 @@ def command(**given: Unpack[_Given]) -> int:
 
 
 async def _spawned(sessions: Registry, text: str, given: _Given) -> Record:
+    """The session that was asked for, ready."""
     from electrictown.console.text import line
     from electrictown.sessions.launcher import SessionLauncher
+    from electrictown.sessions.records import Record
 
-    if given["resume"] is not None:
-        record = _resumable(sessions, given["resume"], given)
-        adapter, _ = _adapter(text, given, record)
-        launcher = SessionLauncher(sessions, _executor(given, record))
-        return await launcher.relaunch(record, adapter)
-    adapter, config = _adapter(text, given)
-    return await SessionLauncher(sessions, _executor(given)).launch(
+    record = _resumable(sessions, given["resume"], given) if given["resume"] is not None else None
+    config = _config(given, record)
+    adapter = _adapter(text, given, config, resume=record is not None)
+    executor = _executor(given, record)
+    wanted = (
+        replace(record, config=str(config or ""))
+        if record
+        else Record(
+            name="",
+            role=given["role"] or given["agent"] or _ROLE,
+            backend=executor.backend,
+            folder=str((given["folder"] or Path()).absolute()),
+            mark="",
+            agent=given["agent"] or "",
+            config=str(config or ""),
+            prompt=line(text, _BEGINNING),
+        )
+    )
+    adapter.resolve_config(wanted)  # before there is a record: what was mistyped is no session that failed
+    launcher = SessionLauncher(sessions, executor)
+    if record is not None:
+        return await launcher.relaunch(wanted, adapter)
+    return await launcher.launch(
         adapter,
-        role=given["role"] or given["agent"] or _ROLE,
-        folder=(given["folder"] or Path()).absolute(),
-        agent=given["agent"] or "",
-        config=str(config or ""),
-        prompt=line(text, _BEGINNING),
+        role=wanted.role,
+        folder=Path(wanted.folder),
+        agent=wanted.agent,
+        config=wanted.config,
+        prompt=wanted.prompt,
     )
 
 
@@ -144,26 +163,28 @@ def _resumable(sessions: Registry, name: str, given: _Given) -> Record:
     return sessions.find(name)
 
 
-def _adapter(text: str, given: _Given, record: Record | None = None) -> tuple[TownAdapter, Path | None]:
-    """What is started, and the configuration it has: what is named, that of `record`, or what is found."""
+def _config(given: _Given, record: Record | None) -> Path | None:
+    """The configuration: what is named, that of `record`, or what is found; None for what the machine has."""
     from electrictown.config import find_config
+
+    if record is not None and given["config"] is None:
+        return Path(record.config) if record.config else None
+    found = find_config(given["config"], os.environ)
+    return found.absolute() if found else None
+
+
+def _adapter(text: str, given: _Given, config: Path | None, *, resume: bool) -> TownAdapter:
+    """What is started."""
     from electrictown.pane.adapter import TownAdapter
 
-    environ = environment(given["env_file"])
-    if record is not None and given["config"] is None:
-        config = Path(record.config) if record.config else None
-    else:
-        config = find_config(given["config"], environ)
-    config = config.absolute() if config else None
-    adapter = TownAdapter(
+    return TownAdapter(
         state(),
-        environ,
+        environment(given["env_file"]),
         config=config,
         prompt=text.encode() if text else None,
-        resume=record is not None,
+        resume=resume,
         budget=given["budget"],
     )
-    return adapter, config
 
 
 def _executor(given: _Given, record: Record | None = None) -> Executor:
