@@ -178,7 +178,7 @@ async def test_an_agent_alone_works_the_task_and_its_files_come_out(hire: Hire, 
     assert "".join(e.text for e in events if isinstance(e, TextStreamed)) == report.text
     assert [(e.model, e.provider) for e in events if isinstance(e, SubtaskStarted)] == [("gemini", "gemini")]
     (attempt,) = attempts(report)
-    assert (attempt.model, attempt.provider, attempt.files) == ("gemini/flash", "gemini", HELLO.files)
+    assert (attempt.model, attempt.provider, attempt.files) == ("flash", "gemini", HELLO.files)
     (ask,) = agent.asked
     assert "build it" in ask.text
     assert "You work in a folder of your own" in ask.text

@@ -188,6 +188,6 @@ def check_agents(agents: Collection[str], role: str, caps: Caps) -> None:
         raise ConfigError(
             f"there is a budget for {' and '.join(bound)}, and it cannot hold what agents spend, who have "
             f"accounts of their own: {names}",
-            "run it without (--budget none; caps of other roles, such as mayor=1, may stay), "
-            "or have models work",
+            "run it with --budget none (one for other roles alone, such as mayor=1, may stay), or have "
+            "models work",
         )

@@ -83,8 +83,8 @@ def count(number: int, what: str) -> str:
 
 
 def who(model: str, provider: str) -> str:
-    """A model and where it runs: "qwen@ai01"."""
-    return line(f"{model}@{provider}" if provider else model)
+    """A model and where it runs: "qwen@ai01"; an agent that does not name its model is itself alone."""
+    return line(f"{model}@{provider}" if provider not in ("", model) else model)
 
 
 STOPS = frozenset({"StoppedError", "BudgetExceeded"})

@@ -114,7 +114,7 @@ class AgentRelay:
         hearing.whole(whole)
         done = replace(
             attempt,
-            model=f"{seat.name}/{reply.model}" if reply.model else seat.name,
+            model=reply.model or seat.name,
             seconds=time.monotonic() - started,
             output_tokens=reply.usage.output if reply.usage is not None else 0,
             reply=whole,
