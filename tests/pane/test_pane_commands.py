@@ -80,9 +80,9 @@ async def test_cost_says_what_each_model_took(tmp_path: Path) -> None:
     told = await obey(Command("cost"), Script(tmp_path))
 
     assert told.splitlines() == [
-        "total  3 requests  1,100 + 234 tokens  $0.0123 + unknown",
-        "qwen   2 requests  1,000 + 234 tokens  $0.0123",
-        "gpt    1 request  100 + 0 tokens  unknown",
+        "total  3 requests  1,100 in  234 out  $0.0123 + unknown",
+        "qwen   2 requests  1,000 in  234 out            $0.0123",
+        "gpt     1 request    100 in    0 out            unknown",
     ]
 
 

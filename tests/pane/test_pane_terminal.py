@@ -134,7 +134,7 @@ async def test_keys_make_new_lines_and_bytes_that_are_no_text_are_shown_as_such(
 async def test_output_that_has_no_name_is_written_as_well() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as there, os.fdopen(writing, "w", encoding="utf-8") as here:
-        output = TerminalOutput(here, lambda: None)
+        output = TerminalOutput(here)
         output.write_raw("日本 \udcff")
         output.flush()
         assert (output.get_size().columns, output.get_size().rows) == (80, 24)

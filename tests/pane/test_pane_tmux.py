@@ -187,6 +187,8 @@ def test_prose_is_broken_between_words_and_code_is_not(pane: Pane) -> None:
 
 def test_what_was_said_is_in_the_scrollback_once(pane: Pane) -> None:
     pane.tell(flood=[f"word{n} " if n % 9 else f"word{n}\n" for n in range(100)])
+    for _ in range(30):
+        assert pane.screen().count("et-polecat-a3f2") == 1  # no frame is seen half drawn
     assert pane.heard()[0] == "flooded"
     pane.sees("word99")
     words = pane.screen("-S", "-").split()

@@ -99,6 +99,7 @@ def test_the_bar_leaves_out_what_matters_least() -> None:
     )
     assert line(LONG, 80) == "et-polecat-a3f2  qwen3-coder-30b@ai01  working  $0.0100 + unknown  2 queued"
     assert line(LONG, 40) == "et-polecat-a3f2  working  2 queued"
+    assert line(LONG, 30) == "et-polecat-a3f2  working"
     assert line(LONG, 10) == "et-polecat-a3f2"
 
 

@@ -36,13 +36,13 @@ def bar(
     cost = status.cost
     parts: list[_Part] = [
         (0, "class:name", line(name)),
-        (5, "", line(who)),
-        (3, "", line(status.model)),
+        (6, "", line(who)),
+        (4, "", line(status.model)),
         (1, _STATES.get(status.state, ""), _state(status, working)),
-        (6, "class:trouble" if status.state == "stuck" else "", line(_why(status), _LONGEST_WHY)),
-        (4, "", f"{cost.tokens:,} tokens" if cost.tokens else ""),
-        (2, "", _cost(bill(cost))),
-        (1, "", f"{status.queued} queued" if status.queued else ""),
+        (7, "class:trouble" if status.state == "stuck" else "", line(_why(status), _LONGEST_WHY)),
+        (5, "", f"{cost.tokens:,} tokens" if cost.tokens else ""),
+        (3, "", _cost(bill(cost))),
+        (2, "", f"{status.queued} queued" if status.queued else ""),
     ]
     shown = _fitting([part for part in parts if part[2]], columns)
     pieces: list[tuple[str, str]] = []

@@ -122,15 +122,27 @@ async def _cost(argument: str, controls: Controls) -> str:
     costs = controls.costs()
     if not costs.total.requests:
         return "nothing was asked yet: $0"
-    rows = [costs.total, *costs.by_model]
-    width = max(len(line(row.name)) for row in rows)
-    return "\n".join(_costs(row, width) for row in rows)
+    rows = [_facts(cost) for cost in (costs.total, *costs.by_model)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            # The name at the left edge of its column, figures at the right one of theirs.
+            fact.rjust(width) if number else fact.ljust(width)
+            for number, (fact, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
 
 
-def _costs(row: Cost, width: int) -> str:
-    came_in = row.input + row.cache_read + row.cache_write
-    tokens = f"{came_in:,} + {row.output:,} tokens"
-    return f"{line(row.name):<{width}}  {count(row.requests, 'request')}  {tokens}  {bill(row)}"
+def _facts(cost: Cost) -> tuple[str, ...]:
+    came_in = cost.input + cost.cache_read + cost.cache_write
+    return (
+        line(cost.name),
+        count(cost.requests, "request"),
+        f"{came_in:,} in",
+        f"{cost.output:,} out",
+        bill(cost),
+    )
 
 
 async def _save(argument: str, controls: Controls) -> str:

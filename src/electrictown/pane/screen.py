@@ -22,6 +22,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from electrictown.console.text import line
@@ -31,7 +32,7 @@ from electrictown.pane.commands import Command, Message, Mistake, completions, o
 from electrictown.pane.controls import Controls
 from electrictown.pane.layout import STYLE, layout
 from electrictown.pane.scene import Scene
-from electrictown.pane.terminal import Drawing, TerminalInput, TerminalOutput
+from electrictown.pane.terminal import Drawing, TerminalOutput
 from electrictown.pane.wrap import Wrap
 from electrictown.sessions.log import Entry
 from electrictown.sessions.records import BackendName, Record, Status
@@ -103,12 +104,12 @@ class _Sitting:
         self._idle_presses = 0
 
     async def run(self, stdin: TextIO, stdout: TextIO) -> Literal["quit", "gone"]:
-        self._output = TerminalOutput(stdout, self._gone)
+        self._output = TerminalOutput(stdout)
         self._app = Drawing(
             layout=layout(self._buffer, self),
             style=STYLE,
             key_bindings=self._keys(),
-            input=TerminalInput(stdin),
+            input=Vt100Input(stdin),
             output=self._output,
             erase_when_done=True,
             terminal_size_polling_interval=None,  # a signal tells
@@ -285,10 +286,6 @@ class _Sitting:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._end(error)
-
-    def _gone(self) -> None:
-        # Not at once: this comes out of the middle of some drawing, the very first one perhaps.
-        asyncio.get_running_loop().call_soon(self._end, EOFError())
 
     def _end(self, error: BaseException | None = None) -> None:
         if not self._app.is_running or self._app.is_done:

@@ -7,51 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.layout.screen import Screen as Cells
 from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.renderer import print_formatted_text
 
-__all__ = ["Drawing", "TerminalInput", "TerminalOutput"]
+__all__ = ["Drawing", "TerminalOutput"]
 
 _LAST_WORDS: Final = 0.5
 """Seconds that a terminal is given at the end to take what is still to be written."""
 
 
-class TerminalInput(Vt100Input):
-    """What is typed. A terminal that has vanished is a closed input, however the system tells it."""
-
-    def read_keys(self):  # noqa: ANN201  (as it is in the base)
-        """The keys that were pressed."""
-        keys = super().read_keys()
-        if not keys and _hung_up(self.fileno()):
-            self.stdin_reader.closed = True
-        return keys
-
-
-def _hung_up(fd: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, 0)
-    return bool(poll.poll(0))
-
-
 class TerminalOutput(Vt100_Output):
-    """What is drawn. Writing never waits for the terminal and never raises.
-
-    `behind` is True while the terminal has not taken all that was written. `lost` is called when it has
-    vanished. Only while the event loop runs. Closed by who made it.
+    """What is drawn. Writing never waits for the terminal, and never raises: that it has vanished is told
+    by the input, which ends. Only while the event loop runs. Closed by who made it.
     """
 
-    def __init__(self, stdout: TextIO, lost: Callable[[], None]) -> None:
+    def __init__(self, stdout: TextIO) -> None:
         super().__init__(
             stdout,
             self._columns_and_rows,
@@ -60,7 +39,6 @@ class TerminalOutput(Vt100_Output):
             enable_bell=False,
             enable_cpr=False,
         )
-        self._lost = lost
         self._waiting = bytearray()
         self._taken = asyncio.Event()
         self._taken.set()
@@ -123,7 +101,6 @@ class TerminalOutput(Vt100_Output):
                 return
             except OSError:
                 self._waiting.clear()
-                self._lost()
         self._unwatch()
         self._taken.set()
 
