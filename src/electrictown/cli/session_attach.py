@@ -32,9 +32,9 @@ _LINES: Final = 40
 def command(name: str, as_json: bool) -> int:
     """Show the session NAME in this terminal, and type to it.
 
-    In tmux and byobu, Ctrl-b d leaves it running (byobu: F6 too). A session
-    without a terminal of its own is followed here: what you type is sent to it,
-    and Ctrl-C or Ctrl-D leaves it running.
+    In tmux Ctrl-b d leaves it running, in byobu F6. A session without a terminal
+    of its own is followed here: each line you type is sent to it, and Ctrl-C or
+    Ctrl-D leaves it running.
     """
     sessions = registry()
     record = sessions.find(name)
