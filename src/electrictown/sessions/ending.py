@@ -98,9 +98,9 @@ async def end_processes(record: Record, registry: Registry, *, grace: float = GR
     return Ended(record.name, alive, obeyed, terminated, killed)
 
 
-def survivors(record: Record) -> list[int]:
-    """The processes of the session that run now."""
-    return sorted(one.pid for one in members(record.mark, record.name))
+def survivors(record: Record, pid: int = 0) -> list[int]:
+    """The processes of the session that run now; `pid` is what its status says that its own is."""
+    return sorted(one.pid for one in members(record.mark, record.name, pid))
 
 
 async def _asked(record: Record, registry: Registry, hunt: _Hunt, grace: float) -> bool:
@@ -166,7 +166,7 @@ class _Hunt:
         told: set[Known] = set()
         until = time.monotonic() + seconds
         unseen = 0
-        while unseen < _LOOKS and time.monotonic() < until:
+        while unseen < _LOOKS and not (self.left and time.monotonic() > until):
             await self.look()
             unseen = 0 if self.left else unseen + 1
             if self.left:

@@ -40,7 +40,7 @@ _PAUSE: Final = 0.05
 _WORD: Final = 0.5
 """Seconds in which an agent that has ended may still be heard to say why."""
 _UNDOING: Final = 1.0
-"""Seconds that an agent which is not wanted any more has to end by itself."""
+"""Seconds that what is left of a start or a former life has to end by itself."""
 _LINES: Final = 12
 _LEGIBLE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 """Sequences that a terminal obeys."""
@@ -120,7 +120,7 @@ class SessionLauncher:
             config=config,
             prompt=prompt,
         )
-        async with self._starting(record.name):
+        async with self._undoing(record), self._starting(record.name):
             await self._start(record, adapter, seconds)
         return record
 
@@ -135,10 +135,11 @@ class SessionLauncher:
         async with self._starting(name):
             if self._registry.is_alive(name):
                 raise SessionBusyError(f"the session {name} is alive already", f"et session attach {name}")
-            await end(record, self._registry, executor_of(record.backend, record.socket))
+            await end(record, self._registry, executor_of(record.backend, record.socket), grace=_UNDOING)
             record = replace(record, backend=self._executor.backend, socket=self._executor.socket)
             self._registry.change(record)
-            await self._start(record, adapter, seconds)
+            async with self._undoing(record):
+                await self._start(record, adapter, seconds)
         return record
 
     @asynccontextmanager
@@ -156,19 +157,24 @@ class SessionLauncher:
         finally:
             lock.release()
 
-    async def _start(self, record: Record, adapter: ProviderAdapter, seconds: float) -> None:
-        folder = self._registry.folder(record.name)
+    @asynccontextmanager
+    async def _undoing(self, record: Record) -> AsyncGenerator[None]:
+        """Whatever goes wrong, the session is ended, and its status says why."""
         try:
-            adapter.resolve_config(record)
-            adapter.provision_hooks(record, folder)
-            command = adapter.build_command(record)
-            command = replace(command, environ={**command.environ, MARK: record.mark})
-            await self._executor.launch(record.name, command, Path(record.folder), folder / OUTPUT)
-            await self._ready(record, adapter, seconds)
-            await self._executor.settle(record.name)
+            yield
         except BaseException as error:
             await through(asyncio.ensure_future(self._undo(record, error)))
             raise
+
+    async def _start(self, record: Record, adapter: ProviderAdapter, seconds: float) -> None:
+        folder = self._registry.folder(record.name)
+        adapter.resolve_config(record)
+        adapter.provision_hooks(record, folder)
+        command = adapter.build_command(record)
+        command = replace(command, environ={**command.environ, MARK: record.mark})
+        await self._executor.launch(record.name, command, Path(record.folder), folder / OUTPUT)
+        await self._ready(record, adapter, seconds)
+        await self._executor.settle(record.name)
 
     async def _ready(self, record: Record, adapter: ProviderAdapter, seconds: float) -> None:
         """Wait until the agent is ready, but not for one that has ended."""

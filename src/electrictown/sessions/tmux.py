@@ -47,8 +47,13 @@ _OURS: Final = "@electrictown"
 _SIZE: Final = ("-x", "200", "-y", "50")
 """Columns and lines until somebody looks, whose terminal counts then."""
 
+_ABOVE: Final = ("-S", "-50")
+"""tmux scrolls the last lines of a program away to say that it is dead."""
+
 _SOCKET: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_NOBODY: Final = re.compile(r"no server running|error connecting to .*\((No such file|Connection refused)")
+_NOBODY: Final = re.compile(
+    r"no server running|server exited|lost server|error connecting to .*\((No such file|Connection refused)"
+)
 _NOT_THERE: Final = re.compile(r"can't find (session|window|pane)|no such (session|window|pane)|no current")
 _PATIENCE: Final = 20.0
 """Seconds that tmux has for anything; it needs a thousandth of that, and byobu half a second."""
@@ -137,10 +142,13 @@ class TmuxExecutor:
             await self.close(name)
 
     async def screen(self, name: str) -> str:
-        """The lines that the program's pane shows."""
+        """The lines that the program's pane shows, and some above them.
+
+        tmux loses what a program says in the very instant of its end, if it has not read it yet.
+        """
         for pane in await self._panes():
             if pane["session_name"] == checked(name):
-                shown = await self._ask("capture-pane", "-p", "-J", "-t", pane["pane_id"])
+                shown = await self._ask("capture-pane", "-p", "-J", *_ABOVE, "-t", pane["pane_id"])
                 lines = [line.rstrip() for line in shown]
                 return "\n".join(line for line in lines if not line.startswith("Pane is dead")).strip("\n")
         return ""
