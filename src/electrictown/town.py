@@ -96,6 +96,13 @@ class Town:
         """
         return self._agents.seat(name).agent
 
+    @property
+    def engages_agents(self) -> bool:
+        """Whether any worker of a run may be an agent."""
+        worker = self.config.roles.get(_POLECAT)
+        experts = self.config.specialists.values()
+        return any(entry.agent for entry in (worker, *experts) if entry is not None)
+
     def router(
         self,
         *,

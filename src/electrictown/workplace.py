@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from electrictown.budget.caps import Caps
 from electrictown.config.snapshot import restore
 from electrictown.engine.crew import Crew
+from electrictown.engine.desk import ancestors_of
 from electrictown.engine.team import RunOptions
 from electrictown.errors import JournalError
 from electrictown.events import CallEnded, Emit, Event
@@ -59,9 +60,11 @@ class Workplace:
         part = next((s for s in plan.subtasks if s.id == subtask), None) if plan is not None else None
         if header is None or plan is None or part is None:
             raise JournalError(f"the run {journal.run} has no subtask {subtask}", "was its plan recorded?")
-        budget = f"budget.e{journal.driver}"
-        await journal.fetch(budget, *(f"{need}.result" for need in part.depends))
         town = await self._town(header)
+        # An agent is given the files of all that its subtask builds upon, however far back.
+        needs = ancestors_of(plan, part) if town.engages_agents else part.depends
+        budget = f"budget.e{journal.driver}"
+        await journal.fetch(budget, *(f"{need}.result" for need in needs))
         options = replace(RunOptions.of(header.settings), caps=journal.recorded(budget, Caps))
         crew = self._crew(journal.run, town, options)
         return await town.work(plan, part, options, journal, crew, self._count)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from graphlib import TopologicalSorter
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -63,6 +62,8 @@ class Desk:
     @cached_property
     def lineage(self) -> tuple[str, ...]:
         """The ancestors, each after all that it builds upon itself."""
+        from graphlib import TopologicalSorter
+
         mine = {*self.ancestors}
         return tuple(
             TopologicalSorter({s.id: s.depends for s in self._plan.subtasks if s.id in mine}).static_order()

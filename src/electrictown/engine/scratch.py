@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import tempfile
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -27,6 +25,8 @@ async def scratch(files: Iterable[File], emit: Emit) -> AsyncGenerator[Path]:
     Raises:
         WorkspaceError: when it cannot be made.
     """
+    import tempfile
+
     base = Path(await in_thread(tempfile.gettempdir))
     folder = base / f"et-{secrets.token_hex(16)}"
     try:
@@ -50,6 +50,8 @@ async def scratch(files: Iterable[File], emit: Emit) -> AsyncGenerator[Path]:
 
 def _removed(folder: Path) -> str:
     """Why `folder` is still there; "" when it is not."""
+    import shutil
+
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:
