@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,12 @@ import pytest
 from electrictown.errors import JournalError, SessionEndedError, SessionError
 from electrictown.journal.journal import Store
 from electrictown.journal.sqlite import SqliteStore
+from electrictown.sessions.frames import short_path
+from electrictown.sessions.inbox import SOCKET
 from electrictown.sessions.messages import Accepted, Say
 from electrictown.sessions.records import Record, Said, Status, Turn
 from electrictown.sessions.registry import Registry
+from electrictown.sessions.roster import look
 from electrictown.sessions.sending import deliver, new_id
 from fakes.live_session import living, recorded, written
 
@@ -92,6 +97,38 @@ async def test_what_is_refused_for_good_is_an_error(registry: Registry, record: 
         with pytest.raises(SessionError, match="it has not begun yet"):
             await deliver(registry, record, Say("m1", b"hi"), never)
     assert session.heard == {}
+
+
+def crowd(path: str, stack: ExitStack) -> None:
+    """Connect to the socket at `path` until it takes nobody any more."""
+    while True:
+        one = stack.enter_context(socket.socket(socket.AF_UNIX))
+        one.setblocking(False)
+        try:
+            one.connect(path)
+        except BlockingIOError:
+            return
+
+
+async def test_where_too_many_wait_it_waits_too(registry: Registry, record: Record) -> None:
+    lock = registry.lock(record.name)
+    with (
+        short_path(registry.folder(record.name), SOCKET) as path,
+        socket.socket(socket.AF_UNIX) as full,
+        ExitStack() as others,
+    ):
+        full.bind(path)
+        full.listen(0)
+        crowd(path, others)
+        registry.save(record.name, Status("working"))
+        assert (await look(registry, record, answer=0.1)).state == "stuck"
+        sending = asyncio.create_task(deliver(registry, record, Say("m1", b"hi"), never))
+        await asyncio.sleep(0.1)
+        assert not sending.done()
+    lock.release()
+    with living(registry, record) as session:
+        await sending
+    assert session.heard == {"m1": b"hi"}
 
 
 def ended(registry: Registry, record: Record) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ R = TypeVar("R")
 
 _REQUESTS: Final = msgspec.json.Decoder[Request](Request)
 _REPLIES: Final = msgspec.json.Decoder[Reply](Reply)
+
+_PAUSE: Final = 0.05
 
 SOCKET: Final = "inbox"
 """The socket's name in the session's folder."""
@@ -134,7 +137,7 @@ async def connected(name: str, folder: Path) -> AsyncGenerator[Line]:
     """
     try:
         with frames.short_path(folder, SOCKET) as path:
-            reader, writer = await asyncio.open_unix_connection(path)
+            reader, writer = await asyncio.open_unix_connection(sock=await _connection(path))
     except (FileNotFoundError, ConnectionError):
         raise _gone(name) from None
     except OSError as error:
@@ -145,6 +148,26 @@ async def connected(name: str, folder: Path) -> AsyncGenerator[Line]:
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
+
+
+async def _connection(path: str) -> socket.socket:
+    """A connection to the socket at `path`; while too many wait there already, so does this.
+
+    asyncio takes that for a connection that is being made, and it never is.
+    """
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        try:
+            connection.connect(path)
+        except BlockingIOError:
+            connection.close()
+            await asyncio.sleep(_PAUSE)
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
 
 
 async def call(name: str, folder: Path, request: Request, of: type[R], *, seconds: float = 10.0) -> R:

@@ -53,8 +53,7 @@ async def deliver(
                 went_out = True
                 accepted(await line.ask(say, Accepted))
                 return (await line.next(Answered)).turn if say.wait else None
-        # OSError: a queue of the socket's that is full breaks a connection in ways of its own
-        except (SessionEndedError, OSError):
+        except SessionEndedError:
             if not _lives(registry, record):
                 break
         except SessionError:
