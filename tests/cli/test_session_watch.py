@@ -179,6 +179,24 @@ def test_a_log_with_torn_and_foreign_lines_is_read(
     assert shell.et("session", "logs", record.name).out == SHOWN
 
 
+def test_a_log_that_cannot_be_read_is_an_error(shell: Shell, registry: Registry, record: Record) -> None:
+    (registry.folder(record.name) / LOG).mkdir()
+    said = shell.et("session", "logs", record.name)
+    assert (said.code, said.out) == (1, "")
+    assert f"the log of {record.name} cannot be read: Is a directory" in said.err
+
+
+@pytest.mark.usefixtures("told")
+def test_what_cannot_be_written_is_not_taken_for_a_log_that_cannot_be_read(
+    shell: Shell, record: Record
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = shell.start("session", "logs", record.name, stdout=full)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert told == b"error: the output cannot be written: No space left on device\n"
+
+
 def test_without_a_log_there_is_nothing_to_print(shell: Shell, record: Record) -> None:
     assert shell.et("session", "logs", record.name) == Said(0, "", "")
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from electrictown.cli.session_common import name_argument, registry
-from electrictown.errors import SessionError
 from electrictown.redact import mask
 
 if TYPE_CHECKING:
@@ -45,10 +44,6 @@ def command(name: str, follow: bool, lines: int | None, as_json: bool) -> None:
         write.begin(tail.more(), lines)
         if follow:
             asyncio.run(_follow(tail, write))
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise SessionError(f"the log of {name} cannot be read: {error.strerror or error}") from error
     finally:
         write.end()
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
+from electrictown.errors import SessionError
 from electrictown.sessions.log import LOG, Entry, entries
 from electrictown.sessions.records import LIVE, Record
 from electrictown.sessions.registry import Registry
@@ -32,29 +33,36 @@ class Tail:
         """What was written since the last call; a line that is not complete waits for its end.
 
         Raises:
-            OSError: when the log cannot be read. One that is not there yet is empty.
+            SessionError: when the log cannot be read. One that is not there yet is empty.
         """
+        while block := self._block():
+            self._at += len(block)
+            whole, end, rest = block.rpartition(b"\n")
+            if end:
+                yield from entries(self._torn + whole)
+                self._torn = rest
+            else:
+                self._torn += rest
+
+    def _block(self) -> bytes:
         try:
             if self._path.stat().st_size == self._at:
-                return
+                return b""
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                return file.read(_BLOCK)
         except FileNotFoundError:
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._at)
-            while block := file.read(_BLOCK):
-                self._at += len(block)
-                whole, end, rest = block.rpartition(b"\n")
-                if end:
-                    yield from entries(self._torn + whole)
-                    self._torn = rest
-                else:
-                    self._torn += rest
+            return b""
+        except OSError as error:
+            raise SessionError(
+                f"the log of {self._record.name} cannot be read: {error.strerror or error}"
+            ) from error
 
     async def follow(self) -> AsyncGenerator[Entry]:
         """The entries, also those to come, until the session has ended.
 
         Raises:
-            OSError, SessionError: when it cannot be read.
+            SessionError: when it cannot be read.
         """
         while True:
             # Whether it lives first: what was written before the end is then among what is read.
