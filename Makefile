@@ -66,6 +66,7 @@ distclean: clean ## Remove the environment as well: the next command sets up ane
 setup-tests: $(VENV)/.dev
 	@scripts/debian-packages.sh test
 	@scripts/aimock.sh
+	@scripts/gemini.sh
 
 $(VENV)/.run: pyproject.toml uv.lock scripts/venv.sh
 	@scripts/debian-packages.sh run

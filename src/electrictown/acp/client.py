@@ -238,12 +238,12 @@ class Client:
         self._gate.close()
 
     def _update(self, method: str, params: bytes) -> None:
-        """Take a notification; what is told outside a turn is of an earlier one."""
+        """Take a notification; what is told before a turn, or after its end, is no part of it."""
         if method != "session/update":
             return
         try:
             told = msgspec.json.decode(params, type=Update)
-            if told.session_id == self._session and self._turn is not None:
+            if self._turn is not None and self._peer.waits and told.session_id == self._session:
                 self._turn.hear(told.update)
         except msgspec.DecodeError:
             self._program.note(params)

@@ -95,6 +95,11 @@ class Peer:
         self._length = 0
         self._lost: Exception | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether a reply is still to come. It is False from the moment in which the last one came in."""
+        return any(not future.done() for future in self._waiting.values())
+
     async def call(self, method: str, params: object, of: type[T]) -> T:
         """What the other side answers.
 
@@ -132,7 +137,10 @@ class Peer:
             whole = b"".join(self._line)
             self._line, self._length = [following], len(following)
             if self._lost is None and whole.strip():
-                self._take(whole)
+                try:
+                    self._take(whole)
+                except Exception as error:  # in one who hears: whoever waits for the other side is told
+                    self.lose(error)
         if self._length > _LONGEST and self._lost is None:
             self.lose(AgentError(f"it sent a line of more than {_LONGEST >> 20} MiB"))
         if self._lost is not None:
@@ -168,9 +176,9 @@ class Peer:
         if message.method is UNSET:
             self._settle(message, line)
         elif message.id is UNSET:
-            self._hear(message.method, message.params)
+            self._hear(message.method, bytes(message.params))
         else:
-            self._begin(self._respond(message.id, message.method, message.params))
+            self._begin(self._respond(message.id, message.method, bytes(message.params)))
 
     def _settle(self, message: _Message, line: bytes) -> None:
         future = self._waiting.get(message.id) if isinstance(message.id, int) else None

@@ -5,6 +5,7 @@ An agent that asks can be refused; one that does not ask is not held back by thi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -61,11 +62,15 @@ def decide(permissions: Permissions, kind: str, paths: Iterable[str], folder: Pa
 
 
 def place_of(path: str, folder: Path) -> Path | None:
-    """Where `path` leads when every link is followed, relative to `folder`; None when it leads out of it."""
+    """Where `path` leads when every link is followed, relative to `folder`; None when it leads out of it.
+
+    Many programs take `..` off a path before they follow its links: that way, too, it must stay inside.
+    """
     root = folder.resolve()
     try:
-        place = (root / Path(path).expanduser()).resolve()
-        return place.relative_to(root)
+        named = root / Path(path).expanduser()
+        Path(os.path.normpath(named)).resolve().relative_to(root)
+        return named.resolve().relative_to(root)
     except (ValueError, OSError, RuntimeError):  # a NUL, a loop of links, a home that nobody has
         return None
 
