@@ -1,6 +1,7 @@
 """A program that is a session without a model: it holds the lock, listens, and ends when it is asked.
 
-stand_in.py STATE NAME [WAYS]: the ways are letters: "t" starts a tree of processes, "d" is deaf to what it
+stand_in.py STATE NAME [WAYS]: the ways are letters: "t" starts a tree of processes, "a" one that has gone
+its own way, with no mark and in a terminal session of its own, "d" is deaf to what it
 is asked and to signals, "s" stops itself once it is there, "q" never says how it does.
 """
 
@@ -46,6 +47,11 @@ def tree() -> list[int]:
     return [child.pid, int(said.stdout), bare.pid, deaf.pid, stopped.pid]
 
 
+def apart() -> list[int]:
+    """One that nothing but its parent tells of."""
+    return [subprocess.Popen(SLEEP, env={"PATH": os.environ["PATH"]}, start_new_session=True).pid]
+
+
 async def main(state: str, name: str, ways: str = "") -> None:
     registry = Registry(Path(state))
     folder = registry.folder(name)
@@ -68,7 +74,8 @@ async def main(state: str, name: str, ways: str = "") -> None:
     async with listening(folder, respond):
         registry.save(name, Status("ready", pid=os.getpid(), line="I am here"))
         there = folder / "there.json"
-        there.with_suffix(".tmp").write_text(json.dumps([os.getpid(), *(tree() if "t" in ways else [])]))
+        pids = [os.getpid(), *(tree() if "t" in ways else ()), *(apart() if "a" in ways else ())]
+        there.with_suffix(".tmp").write_text(json.dumps(pids))
         there.with_suffix(".tmp").rename(there)
         print("I am here", flush=True)
         if "s" in ways:

@@ -58,7 +58,7 @@ async def test_a_session_ends_when_it_is_asked(here: Place, kind: BackendName) -
 @pytest.mark.parametrize(
     # tmux itself sees to it that a program which was stopped goes on.
     ("kind", "ways"),
-    [("tmux", "t"), ("none", "t"), ("tmux", "dt"), ("none", "dts")],
+    [("tmux", "ta"), ("none", "ta"), ("tmux", "dta"), ("none", "dtas")],
 )
 async def test_the_whole_tree_ends(here: Place, kind: BackendName, ways: str) -> None:
     record = await here.start(kind, ways)
@@ -68,12 +68,12 @@ async def test_the_whole_tree_ends(here: Place, kind: BackendName, ways: str) ->
     assert not any(map(alive, pids))
     assert survivors(record) == []
     assert ended.obeyed == ("d" not in ways)
-    agent, child, daemon, bare, deaf, stopped = pids
-    assert {daemon, deaf} <= set(ended.terminated)
+    agent, child, daemon, bare, deaf, stopped, apart = pids
+    assert {daemon, deaf, apart} <= set(ended.terminated)
     assert deaf in ended.killed
     assert (agent in ended.killed) == ("d" in ways)
     if "d" not in ways:
-        assert not {child, daemon, bare, stopped} & set(ended.killed)
+        assert not {child, daemon, bare, stopped, apart} & set(ended.killed)
     assert here.registry.status(record).why == "killed"
 
 
@@ -81,11 +81,12 @@ async def test_the_whole_tree_ends(here: Place, kind: BackendName, ways: str) ->
 async def test_what_an_agent_left_that_was_killed_ends(here: Place, kind: BackendName) -> None:
     record = await here.start(kind, "t")
     agent, *rest = here.pids(record)
+    *_, deaf, _ = rest
     os.kill(agent, signal.SIGKILL)
     await until(lambda: not here.registry.is_alive(record.name))
     assert set(survivors(record, agent)) & set(rest)
     ended = await end(record, here.registry, here.executor(kind), grace=0.3)
-    assert (ended.alive, ended.obeyed) == (False, False)
+    assert (ended.alive, ended.obeyed, ended.killed) == (False, False, (deaf,))
     assert not any(map(alive, rest))
     assert here.registry.status(record).why == "killed"
 

@@ -87,10 +87,9 @@ async def test_a_name_is_no_beginning_of_another(here: Place, first: tuple[str, 
 
 async def test_what_is_not_there_is_not_attached_to_by_its_beginning(here: Place) -> None:
     executor = await launch(here, LONG)
-    with pytest.raises(subprocess.CalledProcessError):
-        subprocess.run(
-            executor.attach_command(SHORT), check=True, capture_output=True, stdin=subprocess.DEVNULL
-        )
+    with terminal(here, executor.attach_command(SHORT)) as person:
+        await until(lambda: person.poll() is not None)
+        assert person.returncode != 0
 
 
 @pytest.mark.parametrize("kind", ["tmux", "byobu"])
