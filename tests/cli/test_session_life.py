@@ -100,7 +100,7 @@ def test_a_session_lives_from_its_first_word_to_its_last(town: Town) -> None:
     )
     assert row["folder"] == str(town.shell.folder)
     log = town.et("logs", name).out
-    assert log.index("spawn> hello there") < log.index("You said: hello there") < log.index("send> and you?")
+    assert log.index("> hello there") < log.index("You said: hello there") < log.index("send> and you?")
     assert town.et("kill", name).out == f"{name} has ended\n"
     assert town.row(name)["state"] == "done"
     assert not town.processes()
