@@ -100,6 +100,18 @@ def test_the_page_is_told_as_it_happens(home: Home) -> None:
     assert home.et("session", "send", home.name, "--wait", "more?").returncode == 0
 
 
+def test_the_program_of_the_page_starts_an_agent_and_leaves_nothing(tmp_path: Path) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    name, pid = done.stdout.split()
+    assert name.startswith("et-night-watch-")
+    assert not Path("/proc", pid).exists()
+    assert survivors(Registry(tmp_path / "sessions").find(name)) == []
+
+
 def commands() -> list[list[str]]:
     """Every `et session` that the page names, alone or within a line of shell."""
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
