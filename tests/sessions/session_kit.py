@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -10,13 +11,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
 
+from electrictown.cli.app import app
 from electrictown.journal.journal import Step
 from electrictown.journal.tables import look_in, steps
 from electrictown.sessions.records import Record, Said, Turn
@@ -26,7 +29,6 @@ __all__ = ["BACKENDS", "SECRET", "Home", "at_home", "until", "yaml_for"]
 
 BACKENDS = ("tmux", "byobu", "none")
 SECRET = "sk-not-to-be-seen-anywhere-7261"
-_ET = (sys.executable, "-c", "from electrictown.cli.main import main; main()")
 
 
 def until(true: Callable[[], object], what: str = "it", seconds: float = 30.0) -> None:
@@ -67,16 +69,19 @@ class Home:
         return (done.stdout if done.returncode == 0 else done.stderr).decode()
 
     def run(self, *arguments: str | bytes, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        command = [*_ET, "session", *arguments]
-        return subprocess.run(
-            command,
-            input=stdin,
-            env=self.environ,
-            cwd=self.work,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
+        """`et session ...` in this process, in that environment and folder: quick, and just the same."""
+        given = io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        with (
+            patch.dict(os.environ, self.environ, clear=True),
+            chdir(self.work),
+            patch("sys.stdin", given),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            code = app(["session", *map(os.fsdecode, arguments)])
+        said = [stream.buffer.getvalue() for stream in (out, err)]  # type: ignore[attr-defined]
+        return subprocess.CompletedProcess(arguments, code, *said)
 
     def spawn(self, backend: str, *more: str) -> str:
         """A session that is ready; its name."""

@@ -77,9 +77,8 @@ def test_a_conversation_of_three_turns(home: Home, server: FakeServer, backend: 
     )
     assert row["usd"] > 0
     if backend != "none":
-        screen = home.tmux("capture-pane", "-p", "-t", f"={name}:")
-        assert "I heard: second" in screen
-        assert "I heard: -third" in screen
+        until(lambda: "I heard: -third" in home.tmux("capture-pane", "-p", "-t", f"={name}:"), "the reply")
+        assert "I heard: second" in home.tmux("capture-pane", "-p", "-t", f"={name}:")
     log = home.et("logs", name)
     assert "hello $(touch pwned)" in log
     assert "I heard: -third" in log

@@ -28,7 +28,10 @@ _LOAD_LIMIT = 900.0
 _GRACE = 3.0
 """Seconds between a broken connection and the news of the process's end: freeing its memory takes a while."""
 
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_ENVIRONMENT = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "USER", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+    "ELECTRICTOWN_SESSION",  # so that a session knows all it has started
+)
 _ACCELERATORS = ("OMP_", "CUDA_", "HIP_", "ROCR_", "GGML_")
 
 

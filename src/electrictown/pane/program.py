@@ -105,7 +105,7 @@ class _Program:
         return code
 
     async def _converse(self) -> int:
-        from electrictown.pane.talk import opened
+        from electrictown.pane.opening import opened
 
         assert self._begun is not None  # noqa: S101  (made by run)
         try:

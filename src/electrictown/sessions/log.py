@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -17,6 +18,9 @@ from msgspec import Struct, field
 from electrictown.redact import mask
 
 __all__ = ["LOG", "Entry", "Listener", "Log", "entries"]
+
+_TAIL: Final = 64 << 10
+"""Bytes of the log that a session which is taken up again shows of before."""
 
 LOG: Final = "log.jsonl"
 """The log's name in the session's folder."""
@@ -51,18 +55,23 @@ class Log:
     """The log in `folder`, to be written. Closed by who opened it."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._path = folder / LOG
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def __call__(self, entry: Entry) -> None:
         """Append `entry`, without any secret. A full disk costs the entry, not the session."""
         line = mask(msgspec.json.encode(entry).decode()).encode() + b"\n"
-        try:
+        with suppress(OSError):
             os.write(self._file, line)
-        except OSError:
-            self.failed = True
 
-    failed = False
-    """Whether some entries could not be written."""
+    def last(self) -> list[Entry]:
+        """What was shown last, from the beginning of a turn on."""
+        with self._path.open("rb") as stream:
+            end = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, end - _TAIL))
+            found = list(entries(stream.read()))
+        begins = next((n for n, entry in enumerate(found) if entry.kind == "said"), len(found))
+        return found[begins:]
 
     def close(self) -> None:
         """Close the file."""
