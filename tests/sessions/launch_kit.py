@@ -42,7 +42,7 @@ def needs(kind: BackendName) -> None:
             pytest.skip(f"{program} is not installed")
 
 
-async def until(true: Callable[[], object] | Callable[[], Awaitable[object]], seconds: float = 10.0) -> None:
+async def until(true: Callable[[], object] | Callable[[], Awaitable[object]], seconds: float = 30.0) -> None:
     """Wait for something to become true."""
     end = time.monotonic() + seconds
     while True:

@@ -99,7 +99,7 @@ class TmuxExecutor:
             *("new-session", "-d", "-s", name, "-n", name, *_SIZE, "--"),
             *(_escaped(part) for part in program),
             # In the same breath, so that a program that ends at once is not gone before.
-            *(";", "set-option", "-t", target, _OURS, command.environ.get(MARK, name)),
+            *(";", "set-option", "-t", target, _OURS, _escaped(command.environ.get(MARK) or name)),
             *(";", "set-option", "-t", target, "destroy-unattached", "off"),
             *(";", "set-option", "-w", "-t", target, "remain-on-exit", "on"),
         )
