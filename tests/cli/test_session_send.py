@@ -207,6 +207,16 @@ def test_nobody_is_a_usage_error_that_names_a_near_one(
     assert heard(session) == []
 
 
+def test_of_two_that_share_a_beginning_the_named_one_hears_it(
+    shell: Shell, registry: Registry, record: Record
+) -> None:
+    longer = recorded(registry, shell.folder, name=f"{record.name}2")
+    with living(registry, record) as short, living(registry, longer) as long:
+        assert shell.et("session", "send", record.name, "short").code == 0
+        assert shell.et("session", "send", longer.name, "long").code == 0
+    assert (heard(short), heard(long)) == ([b"short"], [b"long"])
+
+
 def test_a_dead_session_accepts_nothing(shell: Shell, registry: Registry, record: Record) -> None:
     registry.save(record.name, Status("working"))
     said = shell.et("session", "send", record.name, "hi")

@@ -91,6 +91,7 @@ class Live:
 def recorded(registry: Registry, folder: Path, role: str = "polecat", **facts: object) -> Record:
     """A record as `et session spawn` makes one, with `facts` in place of its own."""
     record = replace(registry.create(role, "none", folder), **facts)
+    registry.folder(record.name).mkdir(exist_ok=True)
     registry.change(record)
     return record
 
@@ -98,7 +99,7 @@ def recorded(registry: Registry, folder: Path, role: str = "polecat", **facts: o
 @contextmanager
 def living(registry: Registry, record: Record, status: Status | None = None) -> Generator[Live]:
     """The session of `record` lives until the block ends."""
-    live = Live(status or Status("ready", model="qwen", pid=1))
+    live = Live(status or Status("ready", model="qwen"))
     started, ended = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 
