@@ -210,6 +210,7 @@ async def test_the_environment_is_what_was_chosen_and_the_mark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-for-it")
+    monkeypatch.setenv(settings.MARK, "et-polecat-a3f2.beef")
     given = {
         "PATH": os.environ["PATH"],
         "HOME": "/home/x",
@@ -220,17 +221,21 @@ async def test_the_environment_is_what_was_chosen_and_the_mark(
         "GEMINI_API_KEY": "sk-for-it-alone",
         "LD_PRELOAD": "x.so",
         "PYTHONPATH": "/x",
-        settings.MARK: "et-polecat-a3f2.beef",
+        settings.MARK: "et-polecat-0000.beef",
     }
     environ = environ_of(given, PRESETS["gemini"].variables, {"MINE": Secret("sk-mine-mine")})
     async with agent({"environ": environ}).engage(tmp_path) as fake:
         seen = answers(await do(fake, ["environ"]))[0]
+    monkeypatch.delenv(settings.MARK)
+    async with agent({"environ": {**environ, settings.MARK: "of another"}}).engage(tmp_path) as fake:
+        assert settings.MARK not in answers(await do(fake, ["environ"]))[0]
     expected = {
         name: value
         for name, value in given.items()
         if name not in {"OPENAI_API_KEY", "LD_PRELOAD", "PYTHONPATH"}
     }
-    assert {**expected, "MINE": "sk-mine-mine"}.items() <= seen.items()
+    ours = {settings.MARK: "et-polecat-a3f2.beef", "MINE": "sk-mine-mine"}
+    assert {**expected, **ours}.items() <= seen.items()
     assert set(seen) - set(expected) <= {"MINE", "LC_CTYPE", "PWD", "SHLVL", "_", "OLDPWD"}
     assert isinstance(environ["GEMINI_API_KEY"], Secret)
     assert "sk-for" not in repr(environ)

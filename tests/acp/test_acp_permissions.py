@@ -58,7 +58,7 @@ async def asked(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    work = tmp_path / "work"
+    work = tmp_path / "own"
     (work / "src").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     (work / "way out").symlink_to(tmp_path / "elsewhere")
@@ -79,7 +79,7 @@ INSIDE = [
     "{alias}/a.txt",
     "{work}/new/deep/a.txt",
     "{work}/..a",
-    "{work}/way out/../work/a",
+    "{work}/way out/../own/a",
 ]
 OUTSIDE = [
     "/etc/passwd",
@@ -208,6 +208,26 @@ async def test_what_was_told_of_a_call_before_counts(folder: Path) -> None:
         later = await do(fake, ["permission", {"toolCallId": "2"}])
     assert answers(reply) == [REJECTED, ALLOWED, REJECTED]
     assert answers(later) == [REJECTED]  # of an earlier turn nothing is known
+
+
+async def test_an_id_that_is_used_again_is_another_call(folder: Path) -> None:
+    """As agents do it whose models count their calls anew in each reply."""
+    done = {"sessionUpdate": "tool_call_update", "toolCallId": "1", "status": "completed"}
+    first = {"sessionUpdate": "tool_call", **call("edit", f"{folder}/a.txt")}
+    bare = {"toolCallId": "1", "title": "Write", "kind": "edit"}
+    heard = Heard()
+    async with agent().engage(folder) as fake:
+        again = await do(
+            fake, ["update", first], ["update", done], ["permission", bare], ["update", first], emit=heard
+        )
+        other = await do(
+            fake,
+            ["update", first],
+            ["update", {"sessionUpdate": "tool_call", **bare}],
+            ["permission", {"toolCallId": "1"}],
+        )
+    assert answers(again) == answers(other) == [REJECTED]  # nothing says where it would write
+    assert heard.notes == ["edit: it a.txt", "not allowed: edit: Write"]
 
 
 async def test_what_is_not_allowed_is_told(folder: Path) -> None:

@@ -324,6 +324,21 @@ async def test_a_missing_program_is_named_with_how_to_get_it(tmp_path: Path) -> 
     agent().check()
 
 
+async def test_a_program_in_the_folder_is_not_taken_for_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, folder = tmp_path / "real", tmp_path / "folder"
+    for place, code in ((real, 7), (folder, 8)):
+        place.mkdir()
+        (place / "agent").write_text(f"#!/bin/sh\nexit {code}\n")
+        (place / "agent").chmod(0o755)
+    monkeypatch.chdir(real)
+    for command, path in ((("agent",), ".:/usr/bin"), (("./agent",), "/usr/bin")):
+        with pytest.raises(AgentMissingError, match="exit code 7"):
+            async with agent({"command": command, "environ": {"PATH": path}}).engage(folder):
+                pass
+
+
 @pytest.mark.parametrize(
     "command", [("true",), ("cat",), ("sh", "-c", "echo hello; exit 5"), ("sh", "-c", "kill -9 $$")]
 )

@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from electrictown.acp.changes import changes_since, snapshot
 from electrictown.acp.client import Client
 from electrictown.acp.gate import Gate
@@ -40,15 +42,21 @@ class AcpAgent:
         Raises:
             AgentMissingError: when it is not.
         """
+        self._program()
+
+    def _program(self) -> str:
+        """Where its program is, whatever folder it is started in."""
         settings = self._settings
         program = settings.command[0]
         path = settings.environ.get("PATH", os.defpath)
-        if shutil.which(program, path=path.reveal() if isinstance(path, Secret) else path) is None:
+        found = shutil.which(program, path=path.reveal() if isinstance(path, Secret) else path)
+        if found is None:
             where = "" if "/" in program else " in PATH"
             raise AgentMissingError(
                 f"{settings.shown}: there is no program {program!r}{where}",
                 settings.install or "install it, or correct the agent's command",
             )
+        return str(Path(found).absolute())
 
     def engage(
         self, folder: Path, *, consent: Consent | None = None, resume: str = "", model: str = ""
@@ -60,8 +68,7 @@ class AcpAgent:
     async def _engaged(
         self, folder: Path, consent: Consent | None, resume: str, model: str
     ) -> AsyncGenerator[AcpEngagement]:
-        settings = self._settings
-        self.check()
+        settings = replace(self._settings, command=(self._program(), *self._settings.command[1:]))
         place = await asyncio.to_thread(folder.resolve)
         gate = Gate(settings.shown, place, settings.permissions, consent)
         client = Client(settings, place, gate)

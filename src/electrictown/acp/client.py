@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
 from contextlib import suppress
@@ -15,7 +16,7 @@ from electrictown.acp.gate import Gate
 from electrictown.acp.jsonrpc import Peer, RpcError
 from electrictown.acp.program import Program
 from electrictown.acp.protocol import VERSION, ConfigOption, Initialized, Opened, PromptEnd, Update
-from electrictown.acp.settings import AgentSettings
+from electrictown.acp.settings import MARK, AgentSettings
 from electrictown.acp.turn import Ledger, Turn, one_line
 from electrictown.errors import AgentError, AgentMissingError, AuthError, ElectrictownError, RateLimitError
 from electrictown.journal.through import through
@@ -63,6 +64,9 @@ class Client:
         """
         settings = self._settings
         environ = {n: v.reveal() if isinstance(v, Secret) else v for n, v in settings.environ.items()}
+        environ.pop(MARK, None)
+        if MARK in os.environ:
+            environ[MARK] = os.environ[MARK]
         await self._program.start(settings.command, self._folder, environ)
         try:
             async with asyncio.timeout(settings.start):

@@ -13,11 +13,13 @@ from electrictown.redact import Secret
 __all__ = ["MARK", "AgentSettings", "environ_of"]
 
 MARK: Final = "ELECTRICTOWN_SESSION"
-"""The variable by which the processes of a session are known: as in `sessions.registry`."""
+"""The variable by which the processes of a session are known, as in `sessions.registry`: a program gets ours,
+whatever its environment says.
+"""
 
 _PASSED: Final = frozenset(
     {
-        *("PATH", "HOME", "LANG", "LANGUAGE", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", MARK),
+        *("PATH", "HOME", "LANG", "LANGUAGE", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"),
         *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
         *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),

@@ -16,6 +16,7 @@ __all__ = ["Ledger", "Turn", "one_line", "usage_of"]
 
 _WIDTH: Final = 160
 _PHASE: Final = "reply"
+_OVER: Final = ("completed", "failed")
 
 
 class Ledger:
@@ -56,8 +57,8 @@ class Turn:
         self._plan = ""
         self._readers: dict[str, Callable[[bytes], None]] = {
             "agent_message_chunk": self._chunk,
-            "tool_call": self._call,
-            "tool_call_update": self._call,
+            "tool_call": self._begun,
+            "tool_call_update": self._changed,
             "plan": self._planned,
             "usage_update": self._usage,
         }
@@ -78,11 +79,17 @@ class Turn:
         if reader is not None:
             reader(update)
 
-    def known(self, new: ToolCall) -> ToolCall:
-        """The whole of a call, of which `new` is the news."""
-        old = self._calls.get(new.tool_call_id)
-        call = new if old is None else old.updated(new)
-        self._calls[new.tool_call_id] = call
+    def known(self, news: ToolCall) -> ToolCall:
+        """The whole of a call of which `news` is told. There is none of one that is over: it is another."""
+        old = self._calls.get(news.tool_call_id)
+        call = news if old is None or old.status in _OVER else old.updated(news)
+        return self._keep(call)
+
+    def _keep(self, call: ToolCall) -> ToolCall:
+        old = self._calls.get(call.tool_call_id)
+        if old is not None and old.status in _OVER and call.status not in _OVER:
+            self._noted.pop(call.tool_call_id, None)
+        self._calls[call.tool_call_id] = call
         return call
 
     def _chunk(self, update: bytes) -> None:
@@ -99,8 +106,15 @@ class Turn:
         self._texts.append(text)
         self._emit(TextStreamed(text=text, phase=_PHASE))
 
-    def _call(self, update: bytes) -> None:
-        call = self.known(msgspec.json.decode(update, type=ToolCall))
+    def _begun(self, update: bytes) -> None:
+        self._done(self._keep(msgspec.json.decode(update, type=ToolCall)))  # whole, if told twice
+
+    def _changed(self, update: bytes) -> None:
+        news = msgspec.json.decode(update, type=ToolCall)
+        old = self._calls.get(news.tool_call_id)
+        self._done(self._keep(news if old is None else old.updated(news)))
+
+    def _done(self, call: ToolCall) -> None:
         self._apart = True
         if call.status not in (None, "pending"):
             self.note(call)
