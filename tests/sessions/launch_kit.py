@@ -155,16 +155,31 @@ class Place:
         marks = {self.registry.find(name).mark for name in self.registry.names()}
         return [pid for pid, environ in _environments() if environ.get(MARK) in marks]
 
-    def helpers(self) -> list[int]:
-        """Programs that tmux or byobu run beside the sessions: they have this place for their home."""
-        return [pid for pid, environ in _environments() if environ.get("HOME") == str(self.folder)]
+    def others(self) -> list[int]:
+        """Programs that have this place for their home, or work in it: tmux's, byobu's, the user's."""
+        home = str(self.folder)
+        return [
+            pid
+            for pid, environ in _environments()
+            if environ.get("HOME") == home or _works_in(pid).is_relative_to(home)
+        ]
 
 
 def _environments() -> Generator[tuple[int, dict[str, str]]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and alive(int(entry.name)):
-            with suppress(OSError, ValueError):  # it has ended, or is another user's
-                yield int(entry.name), environment(int(entry.name))
+            try:
+                environ = environment(int(entry.name))
+            except (OSError, ValueError):  # it has ended, or is another user's
+                continue
+            yield int(entry.name), environ
+
+
+def _works_in(pid: int) -> Path:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink()
+    except OSError:
+        return Path()
 
 
 @contextmanager
@@ -195,7 +210,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Generator[Place]:
         if shutil.which("tmux"):
             here.tmux("kill-server")
         end = time.monotonic() + 10
-        while (pids := [*here.marked(), *here.helpers()]) and time.monotonic() < end:
+        while (pids := [*here.marked(), *here.others()]) and time.monotonic() < end:
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
