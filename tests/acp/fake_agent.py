@@ -123,6 +123,9 @@ class _Agent:
 
     def request(self, method: str, params: dict[str, Any]) -> None:
         """Ask the client, and say what it answered."""
+        self.say(json.dumps(self.asked(method, params)))
+
+    def asked(self, method: str, params: dict[str, Any]) -> object:
         self.number += 1
         self.send(id=self.number, method=method, params={"sessionId": self.session, **params})
         while True:
@@ -130,10 +133,19 @@ class _Agent:
             if message.get("method") == "session/cancel":
                 self.cancelled = True
             elif message.get("id") == self.number and "method" not in message:
-                self.say(json.dumps(message.get("result", message.get("error"))))
-                return
+                return message.get("result", message.get("error"))
             else:
                 self.before.append(message)
+
+    def replay(self, messages: list[dict[str, Any]], path: str) -> None:
+        """Send what another agent has sent, and write to `path` what it is answered."""
+        answers: list[object] = []
+        for message in messages:
+            if message["method"] == "session/update":
+                self.update(message["params"]["update"])
+            else:
+                answers.append(self.asked(message["method"], message["params"]))
+        Path(path).write_text(json.dumps(answers))
 
     def permission(self, call: dict[str, Any], *kinds: str) -> None:
         options = [{"optionId": f"o-{kind}", "name": kind, "kind": kind} for kind in kinds or KINDS]

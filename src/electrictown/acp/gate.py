@@ -84,7 +84,7 @@ class Gate:
             return _outcome(None)
         call = turn.known(request.tool_call)
         kind = call.kind or "other"
-        allowed = await self._leave(kind, call.paths, lambda: _question(self._name, kind, call))
+        allowed = await self._leave(kind, call.paths, lambda: self._question(kind, call))
         if allowed is None:
             return _outcome(None)
         if allowed:
@@ -128,6 +128,17 @@ class Gate:
             self._questions.discard(question)
             self._asked = time.monotonic()
 
+    def _question(self, kind: str, call: ToolCall) -> str:
+        """What a person is asked, with the command whole, where there is one."""
+        what = call.title or "it does not say what"
+        lines = [f"{self._name} asks leave to {_VERBS.get(kind, 'use a tool')}: {what}"]
+        more = (call.command, *(path for path in call.paths if Path(path) != self._folder))
+        lines += [each for each in more if each and each not in lines[0]]
+        words = "\n".join(lines)
+        if len(words) > _LONGEST:
+            words = f"{words[:_LONGEST]}\n... and {len(words) - _LONGEST} characters more"
+        return words
+
 
 def _outcome(choice: str | None) -> object:
     if choice is None:
@@ -142,19 +153,6 @@ def _choice(options: list[PermissionOption], *, allowed: bool) -> str | None:
             if option.kind == kind:
                 return option.option_id
     return None
-
-
-def _question(name: str, kind: str, call: ToolCall) -> str:
-    """What a person is asked, with the command whole, where there is one."""
-    lines = [f"{name} asks leave to {_VERBS.get(kind, 'use a tool')}: {call.title or 'it does not say what'}"]
-    command = call.command
-    if command and command not in lines[0]:
-        lines.append(command)
-    lines += [path for path in call.paths if path not in lines[0]]
-    words = "\n".join(lines)
-    if len(words) > _LONGEST:
-        words = f"{words[:_LONGEST]}\n... and {len(words) - _LONGEST} characters more"
-    return words
 
 
 _VERBS: Final = {

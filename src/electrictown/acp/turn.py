@@ -82,14 +82,14 @@ class Turn:
     def known(self, news: ToolCall) -> ToolCall:
         """The whole of a call of which `news` is told. There is none of one that is over: it is another."""
         old = self._calls.get(news.tool_call_id)
-        call = news if old is None or old.status in _OVER else old.updated(news)
-        return self._keep(call)
+        return self._keep(news if old is None or old.status in _OVER else old.updated(news))
 
     def _keep(self, call: ToolCall) -> ToolCall:
         old = self._calls.get(call.tool_call_id)
         if old is not None and old.status in _OVER and call.status not in _OVER:
             self._noted.pop(call.tool_call_id, None)
         self._calls[call.tool_call_id] = call
+        self._apart = True
         return call
 
     def _chunk(self, update: bytes) -> None:
@@ -115,7 +115,6 @@ class Turn:
         self._done(self._keep(news if old is None else old.updated(news)))
 
     def _done(self, call: ToolCall) -> None:
-        self._apart = True
         if call.status not in (None, "pending"):
             self.note(call)
 
