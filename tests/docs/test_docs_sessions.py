@@ -14,7 +14,7 @@ import pytest
 from click import Context, Group, Option
 
 from electrictown.cli.session import command as sessions
-from electrictown.cli.session_common import entry
+from electrictown.cli.session.common import entry
 from electrictown.sessions.ending import survivors
 from electrictown.sessions.records import LIVE, SessionRow, State, Status
 from electrictown.sessions.registry import Registry

@@ -55,6 +55,8 @@ class Home:
             "LANG": "C.UTF-8",
             "TERM": "xterm-256color",
             "TMUX_TMPDIR": str(run),
+            "USER": "somebody",
+            "BYOBU_RUN_DIR": str(run),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "THEIR_KEY": SECRET,
         }

@@ -148,7 +148,7 @@ async def test_more_than_tmux_can_take_is_an_error(here: Place) -> None:
 
 @pytest.mark.parametrize("socket", ["../x", "a/b", "-L", ".hidden", "a b", "$(id)", "a\n"])
 def test_a_socket_has_a_plain_name(socket: str) -> None:
-    with pytest.raises(SessionError, match="socket"):
+    with pytest.raises(UsageError, match="socket"):
         TmuxExecutor(socket)
 
 

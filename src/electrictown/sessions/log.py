@@ -56,7 +56,10 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOG
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != b"\n":  # whoever wrote last was killed in a line
+            os.write(self._file, b"\n")
 
     def __call__(self, entry: Entry) -> None:
         """Append `entry`, without any secret. A full disk costs the entry, not the session."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from electrictown.errors import SessionError
+from electrictown.errors import SessionError, UsageError
 from electrictown.journal.through import through
 from electrictown.redact import mask
 from electrictown.sessions.daemon_threads import in_daemon
@@ -65,12 +65,12 @@ class TmuxExecutor:
     With `byobu` they are started and attached to through byobu.
 
     Raises:
-        SessionError: when no socket can have this name.
+        UsageError: when no socket can have this name.
     """
 
     def __init__(self, socket: str = "", *, byobu: bool = False) -> None:
         if socket and _SOCKET.fullmatch(socket) is None:
-            raise SessionError(
+            raise UsageError(
                 f"{socket!r} is no name of a tmux socket", "letters, digits, '.', '_' and '-' make one"
             )
         self._socket = socket

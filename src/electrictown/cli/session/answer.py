@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from electrictown.cli.journals import json_option
-from electrictown.cli.session_common import name_argument, told
+from electrictown.cli.session.common import name_argument, told
 from electrictown.cli.tables import print_json
 
 __all__ = ["command"]

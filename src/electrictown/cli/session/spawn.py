@@ -12,8 +12,8 @@ import click
 from msgspec.structs import replace
 
 from electrictown.cli.journals import json_option
-from electrictown.cli.session_attach import attach, check_terminal
-from electrictown.cli.session_common import entry, registry, row_of, socket_option, state
+from electrictown.cli.session.attach import attach, check_terminal
+from electrictown.cli.session.common import entry, registry, row_of, socket_option, state
 from electrictown.cli.setup import Folder, GoFlags, config_option, environment
 from electrictown.cli.tables import print_json
 from electrictown.cli.typed import typed_text

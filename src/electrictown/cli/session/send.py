@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 import click
 
 from electrictown.cli.journals import json_option
-from electrictown.cli.session_common import name_argument, open_journal, registry
+from electrictown.cli.session.common import name_argument, open_journal, registry
 from electrictown.cli.tables import print_json
 from electrictown.errors import DeadlineError, UsageError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from electrictown.cli.session_common import executor_for, name_argument, registry
+from electrictown.cli.session.common import executor_for, name_argument, registry
 from electrictown.cli.tables import print_json
 from electrictown.errors import ElectrictownError, SessionError, UsageError
 
@@ -124,7 +124,7 @@ class _Typed:
         """Show what is said, but not what was typed here: the terminal has shown it."""
         from contextlib import aclosing
 
-        from electrictown.cli.session_logs import TextLog
+        from electrictown.cli.session.logs import TextLog
         from electrictown.sessions.tail import Tail
 
         tail, write = Tail(self._sessions, self._record), TextLog()
@@ -155,7 +155,7 @@ class _Typed:
             loop.remove_reader(fd)
 
     async def _said(self, data: bytes) -> None:
-        from electrictown.cli.session_common import open_journal
+        from electrictown.cli.session.common import open_journal
         from electrictown.pane.commands import Command, Mistake, parse
         from electrictown.pane.lines import TYPED
         from electrictown.sessions.messages import Say
@@ -178,7 +178,7 @@ class _Typed:
 
     async def _obeyed(self, name: str) -> None:
         """Do what a command says, as far as that can be done from outside."""
-        from electrictown.cli.session_common import told
+        from electrictown.cli.session.common import told
         from electrictown.sessions.messages import Answer, Interrupt, Stop
 
         requests = {

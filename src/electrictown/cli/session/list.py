@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from electrictown.cli.journals import age, json_option
-from electrictown.cli.session_common import entry, registry, socket_option, tmux_servers, usd_of
+from electrictown.cli.session.common import entry, registry, socket_option, tmux_servers, usd_of
 from electrictown.cli.tables import print_json, table_lines
 
 if TYPE_CHECKING:

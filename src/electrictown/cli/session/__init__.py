@@ -1,4 +1,4 @@
-"""`et session`: agents that keep working in terminals of their own. One module a command: `session_NAME`."""
+"""`et session`: agents that keep working in terminals of their own. One module a command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["command"]
 class _Commands(LazyGroup):
     """All of `et session`."""
 
-    prefix = "electrictown.cli.session_"
+    prefix = "electrictown.cli.session."
     aliases: ClassVar[Mapping[str, str]] = {"ls": "list"}
     table: ClassVar[Mapping[str, str]] = {
         "spawn": "Start a session, or go on with one that has ended.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from electrictown.cli.session_common import name_argument, registry
+from electrictown.cli.session.common import name_argument, registry
 from electrictown.redact import mask
 
 if TYPE_CHECKING:

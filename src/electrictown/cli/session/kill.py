@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from electrictown.cli.journals import json_option
-from electrictown.cli.session_common import (
+from electrictown.cli.session.common import (
     executor_for,
     names_argument,
     registry,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import click
 
 from electrictown.cli.journals import json_option
-from electrictown.cli.session_common import entry, names_argument, registry
+from electrictown.cli.session.common import entry, names_argument, registry
 from electrictown.cli.tables import print_json
 from electrictown.errors import DeadlineError
 
