@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from electrictown.errors import SessionError, UnknownSessionError
+from electrictown.errors import SessionError, UnknownSessionError, UsageError
 from electrictown.sessions.launching import Command
 from electrictown.sessions.records import BackendName
 from electrictown.sessions.tmux import TmuxExecutor
