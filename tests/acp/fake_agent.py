@@ -23,7 +23,7 @@ class _Agent:
         self.session = ""
         self.prompt: Any = None
         self.end: dict[str, Any] = {"stopReason": "end_turn"}
-        self.after: list[tuple[str, str]] = []
+        self.after: list[list[Any]] = []
         self.number = 0
         self.cancelled = False
         self.before: deque[dict[str, Any]] = deque()
@@ -58,10 +58,9 @@ class _Agent:
                 self.send(id=number, error=refusal.error)
                 continue
             self.send(id=number, result=result)
-            for text, path in self.after:
-                self.say(text)
-                Path(path).touch()
-            self.after = []
+            steps, self.after = self.after, []
+            for word, *given in steps:
+                getattr(self, word)(*given)
 
     # --- what a client asks
 
@@ -84,6 +83,8 @@ class _Agent:
         return {"sessionId": self.session, **HABITS.get("opened", {})}
 
     def on_session_load(self, params: dict[str, Any], number: object) -> dict[str, Any]:
+        if "login" in HABITS:
+            raise Refusal(-32000, "Authentication required")
         if "forgetful" in HABITS:
             raise Refusal(-32603, "Internal error", {"details": "No previous sessions found"})
         self.session = params["sessionId"]
@@ -228,9 +229,9 @@ class _Agent:
     def refuse(self, code: int, message: str, data: object = None) -> None:
         raise Refusal(code, message, data)
 
-    def late(self, text: str, path: str) -> None:
-        """Say `text` after the end, and then make the file `path`."""
-        self.after.append((text, path))
+    def later(self, *steps: list[Any]) -> None:
+        """Take these steps after the end."""
+        self.after += steps
 
 
 class Refusal(Exception):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from acp_kit import Heard, agent, answers, do
+from acp_kit import Heard, agent, answers, do, until
 
 from electrictown.acp.policy import KINDS, Permissions, decide
 from electrictown.engine.agents import Consent
@@ -278,6 +279,29 @@ async def test_a_cancelled_turn_answers_what_is_still_asked(folder: Path) -> Non
         assert (await do(fake, ["say", "and on"])).text == "and on"
 
 
+async def test_outside_a_turn_nothing_is_allowed(folder: Path) -> None:
+    (folder / "there.txt").write_text("x")
+    requests = [
+        {"method": "session/request_permission", "params": {"toolCall": call("read"), "options": []}},
+        {"method": "fs/write_text_file", "params": {"path": f"{folder}/late.txt", "content": "x"}},
+        {"method": "fs/read_text_file", "params": {"path": f"{folder}/there.txt"}},
+    ]
+    told = folder.parent / "told"
+    async with agent().engage(folder) as fake:
+        await do(fake, ["later", ["replay", requests, str(told)]])
+        await asyncio.to_thread(until, lambda: told.exists() and told.read_text())
+    permission, *files = json.loads(told.read_text())
+    assert permission == CANCELLED
+    assert [answer["code"] for answer in files] == [-32602, -32602]
+    assert not (folder / "late.txt").exists()
+
+
+async def test_a_question_that_nobody_can_read_is_cut(folder: Path) -> None:
+    person = Person(allows=False)
+    await asked(folder, call("execute", title="echo " + "x" * 5000), person)
+    assert person.asked[0].endswith("\n... and 1039 characters more")
+
+
 async def test_waiting_for_a_person_is_no_silence(folder: Path) -> None:
     async def slowly(words: str) -> bool:
         await asyncio.sleep(0.7)
@@ -385,5 +409,9 @@ async def test_regular_files_are_read_in_whole_or_in_part(folder: Path) -> None:
     *texts, _, _, _, _, _ = found = answers(reply)
     assert [text["content"] for text in texts] == ["one\ntwo\nthree\n", "two\n", "three\n"]
     assert [error["code"] for error in found[3:]] == [-32002, -32602, -32602, -32602, -32603]
+    with (folder / "large").open("wb") as large:
+        large.truncate((16 << 20) + 1)
+    async with agent().engage(folder) as fake:
+        assert "larger than 16 MiB" in answers(await do(fake, read(folder / "large")))[0]["message"]
     async with agent({"permissions": Permissions(read="deny")}).engage(folder) as fake:
         assert answers(await do(fake, read(folder / "a.txt")))[0]["code"] == -32602

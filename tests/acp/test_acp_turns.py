@@ -279,7 +279,9 @@ async def test_a_line_of_megabytes_is_read(tmp_path: Path) -> None:
 
 async def test_words_after_the_end_belong_to_no_turn(tmp_path: Path) -> None:
     async with agent().engage(tmp_path) as fake:
-        first = await do(fake, ["say", "one"], ["late", "too late", f"{tmp_path}/said"])
+        first = await do(
+            fake, ["say", "one"], ["later", ["say", "too late"], ["write", f"{tmp_path}/said", ""]]
+        )
         await asyncio.to_thread(until, (tmp_path / "said").exists)
         await asyncio.sleep(0)  # the loop takes what lies in the pipe
         second = await do(fake, ["say", "two"])
@@ -360,6 +362,9 @@ async def test_an_agent_that_wants_a_login_says_how(tmp_path: Path) -> None:
         async with agent({"login": "run `fake login`"}, login=True).engage(tmp_path):
             pass
     assert caught.value.hint == "run `fake login` (it offers: A key)"
+    with pytest.raises(AuthError):
+        async with agent(login=True).engage(tmp_path, resume="s-1"):
+            pass
 
 
 async def test_an_agent_that_never_answers_is_not_waited_for(tmp_path: Path) -> None:
