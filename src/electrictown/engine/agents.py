@@ -52,7 +52,7 @@ class Engagement(Protocol):
         Cancelling cancels the agent's turn, and waits until it has let go.
 
         Raises:
-            AgentError, AuthError: when it cannot work.
+            AgentError, AuthError, RateLimitError: when it cannot work.
         """
         ...
 
