@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from acp_kit import Heard, agent, answers, do, until
 
+from electrictown.acp import changes
 from electrictown.errors import (
     AgentError,
     AgentMissingError,
@@ -163,6 +164,17 @@ async def test_large_files_are_left_and_named(tmp_path: Path) -> None:
         "09.txt: there is too much of it altogether",
         "big.txt: larger than 1 MiB",
     )
+
+
+async def test_a_folder_of_very_many_files_is_not_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "_MOST", 3)
+    async with agent().engage(tmp_path) as fake:
+        few = await do(fake, *(["write", f"{tmp_path}/{n}", "x"] for n in range(3)))
+        many = await do(fake, ["write", f"{tmp_path}/more", "x"])
+    assert len(few.files) == 3
+    assert (many.files, len(many.left)) == ((), 1)
 
 
 async def test_usage_and_cost_are_told_or_unknown(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ _IGNORED: Final = frozenset(
 """Folders, at any depth, of what programs make and people do not read."""
 _LARGEST, _ALTOGETHER = 1 << 20, 8 << 20
 """Bytes of the largest file that is taken for text, and of all of them."""
+_MOST: Final = 200_000
+"""Files of the largest folder that is looked through at every turn."""
 _RECENT: Final = 50_000_000
 """Nanoseconds in which a file can change twice and show the same times."""
 
@@ -40,8 +42,8 @@ class _Seen(Struct, frozen=True):
     digest: bytes = b""
 
 
-Snapshot: TypeAlias = Mapping[str, _Seen]
-"""The files of a folder by their paths relative to it."""
+Snapshot: TypeAlias = Mapping[str, _Seen] | None
+"""The files of a folder by their paths relative to it; None where there are too many."""
 
 
 class Changes(Struct, frozen=True):
@@ -57,6 +59,8 @@ def snapshot(folder: Path) -> Snapshot:
     recent = time.time_ns() - _RECENT
     found: dict[str, _Seen] = {}
     for path, info in _walk(folder, ""):
+        if len(found) == _MOST:
+            return None
         fresh = stat.S_ISREG(info.st_mode) and max(info.st_mtime_ns, info.st_ctime_ns) > recent
         digest = _digest(folder / path) if fresh else b""
         found[path] = _Seen(
@@ -86,6 +90,8 @@ def _walk(folder: Path, below: str) -> Iterator[tuple[str, os.stat_result]]:
 def changes_since(folder: Path, before: Snapshot) -> Changes:
     """What is different in `folder` now."""
     now = snapshot(folder)
+    if before is None or now is None:
+        return Changes((), (), (f"the folder has more than {_MOST} files: nobody looked what changed",))
     files: list[File] = []
     left: list[str] = []
     room = _ALTOGETHER

@@ -107,14 +107,14 @@ class Turn:
         self._emit(TextStreamed(text=text, phase=_PHASE))
 
     def _begun(self, update: bytes) -> None:
-        self._done(self._keep(msgspec.json.decode(update, type=ToolCall)))  # whole, if told twice
+        self._tell(self._keep(msgspec.json.decode(update, type=ToolCall)))  # whole, if told twice
 
     def _changed(self, update: bytes) -> None:
         news = msgspec.json.decode(update, type=ToolCall)
         old = self._calls.get(news.tool_call_id)
-        self._done(self._keep(news if old is None else old.updated(news)))
+        self._tell(self._keep(news if old is None else old.updated(news)))
 
-    def _done(self, call: ToolCall) -> None:
+    def _tell(self, call: ToolCall) -> None:
         if call.status not in (None, "pending"):
             self.note(call)
 
