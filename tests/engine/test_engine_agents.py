@@ -94,10 +94,14 @@ class FakeAgent:
 
 class FakeEngagement:
     id = ""
+    models: tuple[str, ...] = ()
 
     def __init__(self, agent: FakeAgent, folder: Path) -> None:
         self._agent = agent
         self._folder = folder
+
+    async def use(self, model: str) -> str:
+        raise AgentError(f"{self._agent.name} has no choice of models")
 
     async def ask(self, text: str, emit: Emit) -> AgentReply:
         ask = Ask(self._agent.name, self._folder, text, emit)

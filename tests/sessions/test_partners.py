@@ -198,6 +198,13 @@ class Echo:
         finally:
             self.alive -= 1
 
+    models = ("fast", "slow")
+
+    async def use(self, model: str) -> str:
+        if model not in self.models:
+            raise AgentError(f"no {model} here")
+        return model
+
     async def ask(self, text: str, emit: Emit) -> AgentReply:
         self.asked.append(text)
         if text == "break":
@@ -231,6 +238,10 @@ async def test_an_agent_is_engaged_once_and_again_after_it_broke(tmp_path: Path,
         assert broken.error is not None
         assert again.outcome == "done"
         assert agent.alive == 1
+        assert partner.models() == ("fast", "slow")
+        with pytest.raises(AgentError, match="no such"):
+            await partner.use("such")
+        assert await partner.use("slow") == "echo/slow"
     async with journal_in(tmp_path, resume=True) as journal, at_work(journal) as (conversation, partner):
         await talk(journal, partner, conversation, "more")
     assert [(bill.requests, bill.usd) for bill in bills] == [(3, None), (1, None)]

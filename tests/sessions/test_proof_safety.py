@@ -18,8 +18,7 @@ import pytest
 from electrictown.cli.app import app
 from electrictown.llm.gguf import packaged_model
 from fakes.fake_server import FakeServer
-from fakes.town_kit import serving
-from sessions.session_kit import Home, at_home, until, yaml_for
+from sessions.session_kit import Home, until, yaml_for
 
 NASTY = (
     "$(touch pwned)",
@@ -41,19 +40,6 @@ NASTY = (
     ";",
     "a;",
 )
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Generator[Home]:
-    with at_home(tmp_path) as home:
-        yield home
-
-
-@pytest.fixture
-def server(home: Home) -> Generator[FakeServer]:
-    with serving("fine") as server:
-        home.configure(yaml_for(server.url))
-        yield server
 
 
 def only_agents(home: Home) -> None:

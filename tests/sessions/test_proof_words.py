@@ -7,14 +7,12 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from fakes.fake_server import FakeServer, Reply, Seen
-from fakes.town_kit import serving
-from sessions.session_kit import BACKENDS, SECRET, Home, at_home, until, yaml_for
+from sessions.session_kit import BACKENDS, SECRET, Home, until
 
 SENDER = """
 import asyncio, os, random, sys
@@ -35,19 +33,6 @@ async def main(folder, name, who, count):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Generator[Home]:
-    with at_home(tmp_path) as home:
-        yield home
-
-
-@pytest.fixture
-def server(home: Home) -> Generator[FakeServer]:
-    with serving("fine") as server:
-        home.configure(yaml_for(server.url))
-        yield server
 
 
 def asked(seen: Seen) -> str:

@@ -46,6 +46,19 @@ class Engagement(Protocol):
         """What the agent calls this engagement; "" where it cannot take one up again."""
         ...
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that can be chosen, as far as the agent tells."""
+        ...
+
+    async def use(self, model: str) -> str:
+        """Have `model` answer from now on; its name.
+
+        Raises:
+            AgentError: when the agent has no such model, or no choice.
+        """
+        ...
+
     async def ask(self, text: str, emit: Emit) -> AgentReply:
         """What the agent makes of `text`; its words go out as `TextStreamed` of the phase "reply".
 

@@ -28,7 +28,7 @@ from electrictown.roles.polecat import Polecat
 from electrictown.roles.role import quoted, text_of
 from electrictown.sessions.conversation import REPLY
 from electrictown.sessions.records import Engaged, Said, Switched, Turn
-from electrictown.work import Attempt, Done, Failed, Failure, Result, Subtask
+from electrictown.work import Attempt, Done, Failed, Failure, File, Result, Subtask
 
 __all__ = ["AgentPartner", "Partner", "RolePartner"]
 
@@ -108,15 +108,7 @@ class RolePartner:
             return Failed(subtask.id, Failure.of(error))
         if response.finish_reason == "length":
             self._note("the reply was cut at the model's token limit (raise max_tokens)")
-        attempt = Attempt(
-            1,
-            self._shown(response),
-            response.provider,
-            seconds=time.monotonic() - started,
-            output_tokens=response.usage.output if response.usage else 0,
-            reply=text,
-        )
-        return Done(subtask.id, text, attempts=(attempt,))
+        return _done(subtask, text, self._shown(response), response.provider, started)
 
     async def _asked(self, subtask: Subtask) -> ChatResponse:
         history, unheard = _history(self._journal)
@@ -197,16 +189,16 @@ class AgentPartner:
         return f"{self._agent.name}/{self._model}" if self._model else self._agent.name
 
     def models(self) -> tuple[str, ...]:
-        """The agent's own models, where it tells them."""
-        return ()
+        """The agent's own models, once it is engaged and where it tells them."""
+        return self._engagement.models if self._engagement is not None else ()
 
     async def use(self, model: str) -> str:
-        """Have the agent work with `model` from its next message on.
+        """Have the agent work with its `model`, from its next engagement on where it has none yet.
 
-        The agent is engaged anew with it; one that has no such model says so at the next message.
+        Raises:
+            AgentError: when it has no such model, or no choice.
         """
-        await self._let_go()
-        self._model = model
+        self._model = model if self._engagement is None else await self._engagement.use(model)
         return self.model
 
     async def work(self, subtask: Subtask, needs: Mapping[str, Done]) -> Result:
@@ -229,14 +221,8 @@ class AgentPartner:
                 await self._let_go()
             return Failed(subtask.id, Failure.of(error))
         self._unremembered = ()
-        attempt = Attempt(
-            1,
-            f"{self._agent.name}/{reply.model}" if reply.model else self.model,
-            self._agent.name,
-            seconds=time.monotonic() - started,
-            reply=reply.text,
-        )
-        return Done(subtask.id, reply.text, reply.files, (attempt,))
+        model = f"{self._agent.name}/{reply.model}" if reply.model else self.model
+        return _done(subtask, reply.text, model, self._agent.name, started, reply.files)
 
     async def _engaged(self) -> Engagement:
         """The agent at work, as it was, or engaged anew."""
@@ -264,6 +250,13 @@ class AgentPartner:
             return text
         told = "\n\n".join(f"{message.role}: {message.text}" for message in self._unremembered)
         return f"{quoted('What was said in this conversation before', told)}\n\n{text}"
+
+
+def _done(
+    subtask: Subtask, text: str, model: str, provider: str, started: float, files: tuple[File, ...] = ()
+) -> Done:
+    attempt = Attempt(1, model, provider, seconds=time.monotonic() - started, reply=text)
+    return Done(subtask.id, text, files, (attempt,))
 
 
 def _history(journal: Journal) -> tuple[list[Message], list[str]]:
