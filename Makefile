@@ -65,8 +65,8 @@ distclean: clean ## Remove the environment as well: the next command sets up ane
 .PHONY: setup-tests
 setup-tests: $(VENV)/.dev
 	@scripts/debian-packages.sh test
-	@scripts/aimock.sh
-	@scripts/gemini.sh
+	@scripts/npm-peer.sh aimock
+	@scripts/npm-peer.sh gemini
 
 $(VENV)/.run: pyproject.toml uv.lock scripts/venv.sh
 	@scripts/debian-packages.sh run

@@ -36,7 +36,7 @@ SETTINGS = {
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     if not GEMINI.exists():
-        pytest.skip("Gemini CLI is not installed (scripts/gemini.sh)")
+        pytest.skip("Gemini CLI is not installed (scripts/npm-peer.sh gemini)")
     home = tmp_path / "home"
     (home / ".gemini").mkdir(parents=True)
     (home / ".gemini" / "settings.json").write_text(json.dumps(SETTINGS))

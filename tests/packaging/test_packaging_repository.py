@@ -139,7 +139,7 @@ def test_ci_is_make_test() -> None:
 
 def test_shell_scripts_are_executable_and_strict() -> None:
     scripts = [ROOT / name for name in committed() if name.endswith(".sh")]
-    assert {"venv.sh", "debian-packages.sh", "aimock.sh", "install.sh"} <= {path.name for path in scripts}
+    assert {"venv.sh", "debian-packages.sh", "npm-peer.sh", "install.sh"} <= {path.name for path in scripts}
     for path in scripts:
         text = path.read_text()
         assert os.access(path, os.X_OK), path

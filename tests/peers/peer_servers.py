@@ -94,7 +94,7 @@ def _fixtures() -> list[dict[str, object]]:
 def aimock(folder: Path) -> Generator[Peer]:
     """A running aimock; skips where it is not installed."""
     if not AIMOCK.exists():
-        pytest.skip("aimock is not installed (scripts/aimock.sh)")
+        pytest.skip("aimock is not installed (scripts/npm-peer.sh aimock)")
     fixtures, config = folder / "fixtures.json", folder / "aimock.json"
     fixtures.write_text(json.dumps({"fixtures": _fixtures()}))
     config.write_text(json.dumps({"llm": {"fixtures": str(fixtures)}}))
