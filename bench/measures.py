@@ -127,7 +127,19 @@ async def _paced(effort: Effort, count: int, shape: Shape, rounds: int) -> tuple
 
 _ET = Path(sys.executable).with_name("et")
 _ONE_FILE = ROOT / "build" / "et"
-_HEAVY = ("aiohttp", "httpx", "httpx2", "requests", "http", "yaml", "pydantic", "rich", "genai_prices")
+_HEAVY = (
+    "aiohttp",
+    "httpx",
+    "httpx2",
+    "requests",
+    "http",
+    "yaml",
+    "pydantic",
+    "rich",
+    "genai_prices",
+    "libtmux",
+    "prompt_toolkit",
+)
 _TASK = "implement binary search in Python"
 
 
