@@ -326,6 +326,15 @@ async def test_a_given_plan_is_not_paid_for_again_and_a_dry_run_asks_for_nothing
         assert any(isinstance(e, PlanMade) for e in events)
 
 
+async def test_one_worker_alone_does_all_of_a_given_plan_and_hands_over_all_of_it() -> None:
+    plan = Plan("build it", (Subtask("a", "the parser"), Subtask("b", "the printer", depends=("a",))))
+    town = FakeTown(work=lambda seen: f"work {town.asked['work']}")
+    async with FakeServer(reply=town) as server:
+        report, _ = await run(server, yaml_of(server.url, polecat="{model: m0}"), RunOptions(plan=plan))
+    assert town.asked == {"work": 2}
+    assert report.text == "## a: the parser\n\nwork 1\n\n## b: the printer\n\nwork 2"
+
+
 @pytest.mark.parametrize(
     ("subtasks", "said"),
     [

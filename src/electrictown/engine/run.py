@@ -148,15 +148,17 @@ class Run:
         if self._options.dry_run:
             self._planned = await foresee(plan, self._team, self._router, self._options)
             return
-        if self._options.brief and len(plan.subtasks) > 1:
+        # One worker alone needs no mayor, not even for a plan that was brought along.
+        several = self._team.worker.several
+        if self._options.brief and several and len(plan.subtasks) > 1:
             await self._briefed(plan)
         results = await self._worked(plan)
         done = [r for r in results if isinstance(r, Done)]
         if not done:
             return
-        if not self._team.worker.several:
+        if not several and len(results) == 1:
             self._text = done[0].text
-        elif self._options.synthesize:
+        elif several and self._options.synthesize:
             await self._synthesized(plan, results)
         else:
             self._text = side_by_side(plan, results)
