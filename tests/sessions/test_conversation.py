@@ -218,6 +218,42 @@ async def test_leave_is_asked_for_and_given_or_not(db: Path) -> None:
             assert (await talk.answer_to(name)).text == reply
 
 
+async def test_what_is_asked_at_once_is_answered_one_after_another(db: Path) -> None:
+    async def answer(subtask: Subtask) -> Result:
+        allowed = await asyncio.gather(*(r.talk.consent(f"run {what}?") for what in ("make", "rm")))
+        return Done(subtask.id, str(allowed))
+
+    async with room(db) as r, r.with_(Scripted(answer)) as talk:
+        await talk.accept(Said("a", "both"))
+        for what, allow in (("make", True), ("rm", False)):
+            while what not in talk.status.why:
+                await asyncio.sleep(0)
+            assert r.of("ask")[-1] == f"run {what}?"
+            assert talk.answer(allow=allow)
+            assert not talk.answer(allow=True)  # no answer is one to a question that nobody has seen
+        assert (await talk.answer_to("a")).text == "[True, False]"
+
+
+async def test_while_a_person_was_waited_for_nobody_was_silent(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(subtask: Subtask) -> Result:
+        await r.talk.consent("run make?")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with room(db) as r, r.with_(Scripted(answer)) as talk:
+        await talk.accept(Said("a", "build it"))
+        while "make" not in talk.status.why:
+            await asyncio.sleep(0)
+        answered = talk.status.heard + 3600
+        monkeypatch.setattr("time.time", lambda: answered)
+        assert talk.answer(allow=True)
+        while talk.status.state != "working":
+            await asyncio.sleep(0)
+        assert talk.status.heard == answered
+
+
 @pytest.mark.parametrize(
     "data", [b"\xff\xfe\x00", "héllo ☃\r\n\t".encode(), b"", b"\x00" * 9, "\u2028\ud7ff".encode()]
 )

@@ -62,6 +62,7 @@ class Conversation:
         self._now: Said | None = None
         self._working: asyncio.Task[Result] | None = None
         self._interrupted = False
+        self._asking = asyncio.Lock()
         self._leave: asyncio.Future[bool] | None = None
         self._pieces: list[str] = []
         self._switches = 0
@@ -128,17 +129,21 @@ class Conversation:
         return True
 
     async def consent(self, question: str) -> bool:
-        """Ask the person at the session for leave; waits for the answer however long it takes."""
-        self._show(Entry("ask", question, turn=self._turn_now))
-        self._leave = asyncio.get_running_loop().create_future()
-        self._change("waiting for input", f"may it? {_last_line(question)}")
-        try:
-            allowed = await self._leave
-        finally:
-            self._leave = None
-            self._change("working")
-        self._show(Entry("note", "allowed" if allowed else "denied", turn=self._turn_now))
-        return allowed
+        """Ask the person at the session for leave; waits for the answer however long it takes.
+
+        An agent may want several things at once: they are asked one after another.
+        """
+        async with self._asking:
+            self._show(Entry("ask", question, turn=self._turn_now))
+            self._leave = asyncio.get_running_loop().create_future()
+            self._change("waiting for input", f"may it? {_last_line(question)}")
+            try:
+                allowed = await self._leave
+            finally:
+                self._leave = None
+                self._change("working", heard=time.time())  # while a person was waited for, nobody was silent
+            self._show(Entry("note", "allowed" if allowed else "denied", turn=self._turn_now))
+            return allowed
 
     async def switched(self, model: str, shown: str) -> None:
         """Write down that `model` answers from now on.
