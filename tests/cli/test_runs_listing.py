@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sqlite3
 import time
@@ -44,6 +45,18 @@ def three_runs(shell: Shell) -> None:
         ("20261103-000000-cccc", "third", [ended()]),
     ]
     write_runs(journal_of(shell.home), runs)
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_list_fits_a_terminal(shell: Shell, columns: int) -> None:
+    three_runs(shell)
+    screen, terminal = os.openpty()
+    with os.fdopen(screen, "rb") as shown, os.fdopen(terminal, "wb") as out:
+        shell.start("runs", stdout=out, env={**os.environ, "COLUMNS": str(columns)}).communicate(timeout=30)
+        lines = [shown.readline().decode().rstrip("\r\n") for _ in range(4)]
+    assert all(len(line) <= columns for line in lines)
+    assert lines[3].startswith("20261101-000000-aaaa  interrupted")
+    assert lines[3].endswith("…")
 
 
 def test_runs_are_listed_newest_first_with_how_they_ended_and_what_they_cost(shell: Shell) -> None:

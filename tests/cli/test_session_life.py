@@ -148,7 +148,7 @@ def test_a_session_without_a_message_is_ready(town: Town) -> None:
         (["--config", "none.yaml"], 2, "none.yaml"),
         (["--budget", "much"], 2, "much"),
         (["--socket", "x", "--backend", "none"], 2, "has no --socket"),
-        (["--socket", "../x", "--backend", "tmux"], 1, "no name of a tmux socket"),
+        (["--socket", "../x", "--backend", "tmux"], 2, "no name of a tmux socket"),
         (["--attach"], 2, "wants a terminal"),
         (["--attach", "--json"], 2, "exclude each other"),
         (["@none.md"], 2, "none.md cannot be read"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from electrictown.cli.journals import Since, age, db_option, json_option, with_store
-from electrictown.cli.tables import print_json, table_lines
+from electrictown.cli.tables import fitted, print_json, table_lines
 
 if TYPE_CHECKING:
     from electrictown.cli.ledger import Ledger
@@ -22,6 +22,9 @@ _FEW = 50
 
 _TASK = 60
 """Characters of a task that are shown."""
+
+_LEAST = ((6, 12), (4, 8), (6, 1))
+"""Columns that are cut on a terminal that is too narrow, the task and the cost, and what is left of each."""
 
 
 @click.command(short_help="List the runs: how they ended, what they cost.")
@@ -70,7 +73,8 @@ def command(since: float | None, limit: int, as_json: bool, db: str | None) -> N
         return
     now = time.time()
     headings = ("run", "state", "age", "time", "cost", "driven", "task")
-    for text in table_lines([headings, *(_cells(row, ledger, states, now) for row in shown)], right={2, 3}):
+    table = fitted([headings, *(_cells(row, ledger, states, now) for row in shown)], _LEAST)
+    for text in table_lines(table, right={2, 3}):
         click.echo(text)
     if len(rows) > len(shown):
         print("there are older ones: --limit 0 lists all", file=sys.stderr)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Container, Iterable, Sequence
 
 import click
 
 from electrictown.redact import mask
 
-__all__ = ["print_json", "print_table", "table_lines"]
+__all__ = ["fitted", "print_json", "print_table", "table_lines"]
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -39,6 +41,40 @@ def table_lines(rows: Iterable[Sequence[str]], *, indent: str = "", right: Conta
         (indent + "  ".join(_set(cell, widths[n], flush=n in right) for n, cell in enumerate(row))).rstrip()
         for row in table
     ]
+
+
+def fitted(
+    rows: Sequence[Sequence[str]], least: Iterable[tuple[int, int]], width: int | None = None
+) -> list[tuple[str, ...]]:
+    """`rows`, their cells cut until they fit the terminal, or so many columns; as they are where nothing is
+    a terminal.
+
+    `least` says which columns are cut, in this order, and how much at least is left of each.
+    """
+    if width is None:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    if not width:
+        return [tuple(row) for row in rows]
+    from electrictown.console import text
+
+    columns = [[text.line(cell) for cell in column] for column in zip(*rows, strict=True)]
+    for column, left in least:
+        widest = [max(text.width(cell) for cell in cells) for cells in columns]
+        over = sum(widest) + 2 * (len(widest) - 1) - width
+        if over > 0:
+            columns[column] = [_cut(cell, max(left, widest[column] - over)) for cell in columns[column]]
+    return list(zip(*columns, strict=True))
+
+
+def _cut(cell: str, most: int) -> str:
+    """`cell` in at most so many columns of a terminal."""
+    from electrictown.console.text import width
+
+    if width(cell) <= most:
+        return cell
+    while width(cell) >= most:
+        cell = cell[:-1]
+    return f"{cell.rstrip()}…"
 
 
 def _set(cell: str, space: int, *, flush: bool) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Final
@@ -12,7 +11,7 @@ import click
 
 from electrictown.cli.journals import age, json_option
 from electrictown.cli.session.common import entry, registry, socket_option, tmux_servers, usd_of
-from electrictown.cli.tables import print_json, table_lines
+from electrictown.cli.tables import fitted, print_json, table_lines
 
 if TYPE_CHECKING:
     from electrictown.sessions.records import SessionRow, Status
@@ -65,9 +64,8 @@ def command(everything: bool, socket: str, as_json: bool) -> None:
         older = "" if everything or not sessions.names() else ", but some that ended; --all lists them"
         print(f'there is no session{older}; et session spawn "..." starts one', file=sys.stderr)
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     now = time.time()
-    for line in table_lines(_fitted([_HEADINGS, *(_cells(row, now) for row in found.rows)], width)):
+    for line in table_lines(fitted([_HEADINGS, *(_cells(row, now) for row in found.rows)], _LEAST)):
         click.echo(line)
 
 
@@ -92,29 +90,3 @@ def _state(status: Status, now: float) -> str:
         return status.state
     here = time.localtime(status.until)
     return f"{status.state} {time.strftime('%H:%M' if status.until - now < _DAY else '%m-%d %H:%M', here)}"
-
-
-def _fitted(rows: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
-    """`rows`, cut as `_LEAST` says until they fit `width` columns (0: any number)."""
-    if not width:
-        return rows
-    from electrictown.console import text
-
-    columns = [[text.line(cell) for cell in column] for column in zip(*rows, strict=True)]
-    for column, least in _LEAST:
-        widest = [max(text.width(cell) for cell in cells) for cells in columns]
-        over = sum(widest) + 2 * (len(widest) - 1) - width
-        if over > 0:
-            columns[column] = [_cut(cell, max(least, widest[column] - over)) for cell in columns[column]]
-    return list(zip(*columns, strict=True))
-
-
-def _cut(cell: str, most: int) -> str:
-    """`cell` in at most so many columns of a terminal."""
-    from electrictown.console.text import width
-
-    if width(cell) <= most:
-        return cell
-    while width(cell) >= most:
-        cell = cell[:-1]
-    return f"{cell.rstrip()}…"
