@@ -14,8 +14,10 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from electrictown.redact import mask
+from electrictown.journal.values import to_json
+from electrictown.redact import settled
 
 __all__ = ["LOG", "Entry", "Listener", "Log", "entries"]
 
@@ -60,12 +62,30 @@ class Log:
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":  # whoever wrote last was killed in a line
             os.write(self._file, b"\n")
+        self._held = Entry("text")
 
     def __call__(self, entry: Entry) -> None:
-        """Append `entry`, without any secret. A full disk costs the entry, not the session."""
-        line = mask(msgspec.json.encode(entry).decode()).encode() + b"\n"
-        with suppress(OSError):
-            os.write(self._file, line)
+        """Append `entry`, without any secret. A full disk costs the entry, not the session.
+
+        The end of a piece of text that may be the beginning of a secret waits for what comes next.
+        """
+        if entry.kind == "text":
+            text = self._held.text + entry.text
+            cut = settled(text)
+            self._held = replace(entry, text=text[cut:])
+            entry = replace(entry, text=text[:cut])
+        else:
+            self._flush()
+        self._write(entry)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, Entry("text")
+        self._write(held)
+
+    def _write(self, entry: Entry) -> None:
+        if entry.text or entry.kind != "text":
+            with suppress(OSError):
+                os.write(self._file, to_json(entry) + b"\n")
 
     def last(self) -> list[Entry]:
         """What was shown last, from the beginning of a turn on."""
@@ -77,7 +97,8 @@ class Log:
         return found[begins:]
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what still waits, and close the file."""
+        self._flush()
         os.close(self._file)
 
 
