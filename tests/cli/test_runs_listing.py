@@ -55,7 +55,8 @@ def test_the_list_fits_a_terminal(shell: Shell, columns: int) -> None:
         shell.start("runs", stdout=out, env={**os.environ, "COLUMNS": str(columns)}).communicate(timeout=30)
         lines = [shown.readline().decode().rstrip("\r\n") for _ in range(4)]
     assert all(len(line) <= columns for line in lines)
-    assert lines[3].startswith("20261101-000000-aaaa  interrupted")
+    assert lines[3].startswith("20261101-000000-aaaa  done ")
+    assert "$0.1250 + unknown" in lines[3]
     assert lines[3].endswith("…")
 
 

@@ -23,8 +23,8 @@ _FEW = 50
 _TASK = 60
 """Characters of a task that are shown."""
 
-_LEAST = ((6, 12), (4, 8), (6, 1))
-"""Columns that are cut on a terminal that is too narrow, the task and the cost, and what is left of each."""
+_LEAST = ((6, 1),)
+"""The column that is cut on a terminal that is too narrow, the task, and what is left of it."""
 
 
 @click.command(short_help="List the runs: how they ended, what they cost.")
