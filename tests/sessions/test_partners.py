@@ -105,6 +105,23 @@ async def test_a_model_is_told_all_that_was_said_before(tmp_path: Path) -> None:
         )
 
 
+async def test_the_name_of_a_message_is_no_name_of_a_call(tmp_path: Path) -> None:
+    ids = ["a", "a.call", "a.call.e1.r1", "a.call.e1.r1.settled"]
+    async with FakeServer(["one", "two", "three", "four"]) as server:
+        async with journal_in(tmp_path) as journal, chat(server, journal) as (conversation, partner):
+            running = asyncio.create_task(conversation.run(partner))
+            for id in ids:
+                await conversation.accept(Said(id, id))
+                await conversation.answer_to(id)
+            running.cancel()
+            await asyncio.wait((running,))
+        async with journal_in(tmp_path, resume=True) as journal:
+            turns = [step.read(Turn) for step in journal.steps(("turn",))]
+    assert [(turn.said, turn.text) for turn in turns] == [
+        *zip(ids, ["one", "two", "three", "four"], strict=True)
+    ]
+
+
 async def test_what_was_not_answered_is_told_with_the_next_message(tmp_path: Path) -> None:
     replies = [Reply(status=401, error="who are you?"), Reply(text="both")]
 

@@ -119,7 +119,7 @@ class RolePartner:
                 question,
                 route=self._route,
                 subtask=subtask.id,
-                call=f"turn.{subtask.id}.call",
+                call=_call(subtask),
             )
             try:
                 return await stream_text(reply, self._emit, REPLY)
@@ -210,7 +210,7 @@ class AgentPartner:
         started = time.monotonic()
         try:
             engagement = await self._engaged()
-            asking = Asking(self._role, subtask.id, f"turn.{subtask.id}.call")
+            asking = Asking(self._role, subtask.id, _call(subtask))
             async with self._errands.errand(self._agent.name, asking, self._model) as errand:
                 reply = await engagement.ask(self._question(subtask.text), self._emit)
                 errand.told(reply.model, reply.usage, reply.usd)
@@ -250,6 +250,11 @@ class AgentPartner:
             return text
         told = "\n\n".join(f"{message.role}: {message.text}" for message in self._unremembered)
         return f"{quoted('What was said in this conversation before', told)}\n\n{text}"
+
+
+def _call(subtask: Subtask) -> str:
+    """The key of the call that answers a message; no message has an id that could be mistaken for it."""
+    return f"turn.[{subtask.id}].call"
 
 
 def _done(
