@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from electrictown import redact
 from electrictown.errors import SessionBusyError, SessionError, UnknownSessionError
+from electrictown.redact import Secret
 from electrictown.sessions.names import checked, new_name
 from electrictown.sessions.records import Record, Status
 from electrictown.sessions.registry import Registry
@@ -115,6 +118,38 @@ def test_files_that_are_damaged_are_named(registry: Registry, tmp_path: Path) ->
     file.write_bytes(b'{"name":')
     with pytest.raises(SessionError, match=r"record\.json"):
         registry.find(record.name)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[]", b'{"state":"working","pi'])
+def test_a_damaged_status_leaves_a_session_that_can_be_ended_and_gone_on_with(
+    registry: Registry, tmp_path: Path, damaged: bytes
+) -> None:
+    record = registry.create("polecat", "none", tmp_path)
+    (registry.folder(record.name) / "status.json").write_bytes(damaged)
+    dead = registry.status(record)
+    assert (dead.state, dead.pid) == ("failed", 0)
+    assert "status.json cannot be read" in dead.why
+    lock = registry.lock(record.name)
+    assert registry.status(record).state == "ready"
+    lock.release()
+
+
+def test_a_copy_is_not_taken_for_the_session_it_was_copied_from(registry: Registry, tmp_path: Path) -> None:
+    record = registry.create("polecat", "none", tmp_path)
+    copy = f"{record.name}-old"
+    shutil.copytree(registry.folder(record.name), registry.folder(copy))
+    with pytest.raises(SessionError, match=f"holds the record of {record.name}"):
+        registry.find(copy)
+    assert registry.find(record.name) == record
+
+
+def test_no_secret_of_a_first_message_is_on_record(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redact, "_known", [])
+    key = Secret("sk-not-for-any-file").reveal()
+    record = registry.create("polecat", "none", tmp_path, prompt=f"use {key} for it")
+    assert registry.find(record.name).prompt == "use *** for it"
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -137,11 +137,13 @@ async def test_a_record_that_cannot_be_read_hides_no_other(registry: Registry, t
     (registry.folder(odd.name) / "status.json").write_bytes(b"[]")
     (registry.folder(whole.name).parent / "not one of ours").mkdir()
     found = await roster(registry, [])
-    assert [row.name for row in found.rows] == [whole.name]
-    assert {name for name in (torn.name, odd.name) for t in found.troubles if name in t.message} == {
-        torn.name,
-        odd.name,
-    }
+    assert [(row.name, row.status.state) for row in found.rows] == [
+        (whole.name, "starting"),
+        (odd.name, "failed"),
+    ]
+    assert "status.json cannot be read" in found.rows[1].status.why
+    (trouble,) = found.troubles
+    assert torn.name in trouble.message
 
 
 async def test_a_pane_that_nobody_recorded_is_foreign(registry: Registry, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from electrictown.errors import RunBusyError, SessionBusyError, SessionError, UnknownSessionError
 from electrictown.journal.driver_lock import DriverLock, is_driven
+from electrictown.redact import mask
 from electrictown.sessions.names import checked, is_name, new_name
 from electrictown.sessions.records import LIVE, BackendName, Record, Status
 
@@ -73,7 +74,7 @@ class Registry:
                 socket=socket,
                 created=time.time(),
                 config=config,
-                prompt=prompt,
+                prompt=mask(prompt),
             )
             self._write(name, _RECORD, record)
         except OSError as error:
@@ -107,7 +108,7 @@ class Registry:
 
         Raises:
             UnknownSessionError: when there is none; a near one is named.
-            SessionError: when it cannot be read.
+            SessionError: when it cannot be read, or is another's.
         """
         found = self._read(checked(name), _RECORD, Record)
         if found is None:
@@ -116,6 +117,11 @@ class Registry:
             near = get_close_matches(name, self.names(), n=1, cutoff=0.75)
             hint = f"did you mean {near[0]}?" if near else "`et session list` lists the sessions there are"
             raise UnknownSessionError(f"there is no session {name!r}", hint)
+        if found.name != name:  # or what is done to the copy would be done to that other session
+            raise SessionError(
+                f"{self.folder(name)} holds the record of {found.name}",
+                "it was copied, or renamed: a session is known by the name it was given",
+            )
         return found
 
     def change(self, record: Record) -> None:
@@ -138,8 +144,14 @@ class Registry:
             raise _unwritable(self.folder(name), error) from error
 
     def status(self, record: Record) -> Status:
-        """How the session does, as far as its files tell. A process that went without a word has failed."""
-        last = self._read(record.name, _STATUS, Status)
+        """How the session does, as far as its files tell. A process that went without a word has failed.
+
+        A status that cannot be read keeps nobody from ending the session, or from going on with it.
+        """
+        try:
+            last = self._read(record.name, _STATUS, Status)
+        except SessionError as error:
+            return Status("ready" if self.is_alive(record.name) else "failed", error.message)
         if self.is_alive(record.name):
             return last or Status("starting", at=record.created)
         if last is None:
