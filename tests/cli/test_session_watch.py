@@ -90,7 +90,7 @@ def test_a_record_that_cannot_be_read_is_a_warning(shell: Shell, registry: Regis
     assert "warning: " in said.err
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [60, 80, 120])
 def test_the_list_fits_a_terminal(shell: Shell, registry: Registry, record: Record, columns: int) -> None:
     long = recorded(registry, shell.folder, "a-specialist-for-databases", created=record.created + 1)
     limited = Status(
@@ -107,7 +107,19 @@ def test_the_list_fits_a_terminal(shell: Shell, registry: Registry, record: Reco
     assert all(width(line) <= columns for line in lines)
     assert lines[1].startswith(f"{record.name} ")
     assert lines[2].startswith(f"{long.name}  rate-limited ")
+    assert "role" not in lines[0]  # which stands in the name
+    assert ("漢" in lines[2]) == (columns > 60)  # while what was said last is shown as long as it can be
     assert "…" in lines[2]
+
+
+def test_the_list_says_once_why_a_message_was_not_answered(
+    shell: Shell, registry: Registry, record: Record
+) -> None:
+    why = "the last message was not answered: HTTP 500"
+    cost = Cost("total", requests=2, usd=None, known_usd=0.5)
+    with living(registry, record, Status("waiting for input", why, cost=cost, line="HTTP 500")):
+        line = shell.et("session", "list").out.splitlines()[1]
+    assert line.endswith(f"  > $0.5000  ({why})")
 
 
 # --- logs

@@ -49,7 +49,8 @@ def fitted(
     """`rows`, their cells cut until they fit the terminal, or so many columns; as they are where nothing is
     a terminal.
 
-    `least` says which columns are cut, in this order, and how much at least is left of each.
+    `least` says which columns are cut, in this order, and how much at least is left of each; one of which
+    nothing is left is left out, and the others are whole again.
     """
     if width is None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
@@ -57,13 +58,17 @@ def fitted(
         return [tuple(row) for row in rows]
     from electrictown.console import text
 
-    columns = [[text.line(cell) for cell in column] for column in zip(*rows, strict=True)]
+    whole = {n: [text.line(cell) for cell in column] for n, column in enumerate(zip(*rows, strict=True))}
+    columns = dict(whole)
     for column, left in least:
-        widest = [max(text.width(cell) for cell in cells) for cells in columns]
-        over = sum(widest) + 2 * (len(widest) - 1) - width
-        if over > 0:
+        widest = {n: max(text.width(cell) for cell in cells) for n, cells in columns.items()}
+        over = sum(widest.values()) + 2 * (len(widest) - 1) - width
+        if over > 0 and left:
             columns[column] = [_cut(cell, max(left, widest[column] - over)) for cell in columns[column]]
-    return list(zip(*columns, strict=True))
+        elif over > 0:
+            del whole[column]
+            columns = dict(whole)  # there is more room for the others now
+    return list(zip(*columns.values(), strict=True))
 
 
 def _cut(cell: str, most: int) -> str:

@@ -23,9 +23,13 @@ _DAY: Final = 86_400.0
 _HEADINGS: Final = ("name", "state", "role", "model", "age", "cost", "last line")
 _ROLE, _MODEL, _LAST = 2, 3, 6
 
-_LEAST: Final = ((_LAST, 12), (_MODEL, 8), (_ROLE, 8), (_LAST, 1), (_MODEL, 4), (_ROLE, 4))
-"""Columns that are cut where a terminal is too narrow, in this order, and what is left of each. Names
-and states never are.
+_LEAST: Final = (
+    *((_LAST, 24), (_ROLE, 0)),
+    *((_LAST, 24), (_MODEL, 8), (_LAST, 12), (_MODEL, 0)),
+    (_LAST, 1),
+)
+"""Columns that are cut where a terminal is too narrow, in this order, and what is left of each: what was
+said last matters most, and a role stands in its session's name. Names and states never are cut.
 """
 
 
@@ -77,10 +81,11 @@ def _cells(row: SessionRow, now: float) -> tuple[str, ...]:
         last = f"not recorded as ours {status.why}".strip()
         return (row.name, status.state, "-", "-", age(now - status.at), "-", last)
     role = "/".join(dict.fromkeys(filter(None, (record.role, record.agent))))
-    cost = money(usd_of(row), status.cost.known_usd)
+    usd, known = usd_of(row), status.cost.known_usd
+    cost = f"> {money(known)}" if usd is None and known > 0 else money(usd)
     last = status.line or record.prompt
     if status.why and status.state != "rate-limited":
-        last = f"({status.why}) {last}".rstrip()
+        last = f"({status.why}) {'' if last in status.why else last}".rstrip()
     return (row.name, _state(status, now), role, status.model or "-", age(now - record.created), cost, last)
 
 
