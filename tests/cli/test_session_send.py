@@ -160,6 +160,14 @@ def test_a_turn_that_failed_is_no_success(
     assert as_json.json["turn"]["text"] == "half of it"
 
 
+def test_an_error_is_not_obeyed_by_a_terminal(shell: Shell, registry: Registry, record: Record) -> None:
+    error = Failure("ServerError", "\x1b]52;c;aGk=\x07HTTP 500\x9b2J \u202eno", "\x1b[5mtry later")
+    with living(registry, record) as session:
+        session.turn = lambda say: Turn(say.id, "failed", error=error)
+        said = shell.et("session", "send", record.name, "--wait", "hi")
+    assert said.err == "error: HTTP 5002J no\n  hint: try later\n"
+
+
 def test_json_tells_how_it_was_accepted(shell: Shell, registry: Registry, record: Record) -> None:
     with living(registry, record):
         shell.et("session", "send", record.name, "first")

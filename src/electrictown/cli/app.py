@@ -17,7 +17,6 @@ import click
 from electrictown.cli.lazy import LazyGroup
 from electrictown.cli.version import version, version_line
 from electrictown.errors import ConfigError, ElectrictownError, UsageError
-from electrictown.redact import mask
 
 __all__ = ["app"]
 
@@ -139,5 +138,7 @@ def show_error(error: ElectrictownError) -> None:
         lines += [f"  {problem}" for problem in error.problems]
     if error.hint:
         lines.append(f"  hint: {error.hint}")
+    from electrictown.console.text import blocks
+
     with suppress(OSError):  # where stderr cannot be written the exit code has to do
-        print(mask("\n".join(lines)), file=sys.stderr)
+        print(blocks("\n".join(lines)), file=sys.stderr)  # a host's or a model's words may be among them
