@@ -11,13 +11,15 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from electrictown.errors import SessionError
 from electrictown.sessions import processes
 from electrictown.sessions.ending import end, survivors
+from electrictown.sessions.launcher import ProgramAdapter, SessionLauncher
 from electrictown.sessions.processes import members, send
 from electrictown.sessions.records import BackendName, Status
-from electrictown.sessions.registry import MARK
+from electrictown.sessions.registry import MARK, Registry
 from sessions.launch_kit import KINDS, Place, alive, needs, place, until
 
 FOREVER = ("sleep", "1000")
@@ -167,6 +169,23 @@ async def test_a_name_that_another_has_in_tmux_now_stays(here: Place) -> None:
     assert not await end(record, here.registry, here.executor("tmux"))
     assert alive(pane.pid)
     assert list(await here.executor("tmux").panes()) == [record.name]
+
+
+async def test_a_session_of_that_name_in_another_state_folder_stays(here: Place) -> None:
+    needs("tmux")
+    theirs = await here.start("tmux")
+    (pid,) = here.pids(theirs)
+    registry = Registry(here.state.parent / "another")
+    ours = replace(theirs, mark=f"{theirs.name}.another")
+    registry.folder(ours.name).mkdir(parents=True)
+    registry.change(ours)
+    executor = here.executor("tmux")
+    assert not await end(ours, registry, executor)
+    with pytest.raises(SessionError, match="already"):
+        await SessionLauncher(registry, executor).relaunch(ours, ProgramAdapter("another", FOREVER, {}))
+    assert alive(pid)
+    assert list(await executor.panes()) == [theirs.name]
+    assert await end(theirs, here.registry, executor)
 
 
 def test_a_pid_that_was_given_anew_is_not_signalled() -> None:

@@ -86,7 +86,7 @@ class BackgroundExecutor:
         """There is nothing to be seen."""
         return ()
 
-    async def close(self, name: str) -> None:
+    async def close(self, name: str, mark: str = "") -> None:
         """Nothing is left of a program that has ended."""
         self._look(name)
 

@@ -65,7 +65,7 @@ async def end(record: Record, registry: Registry, executor: Executor, *, grace: 
         SessionError: when a process cannot be ended, or the end cannot be written down.
     """
     ended = await end_processes(record, registry, grace=grace)
-    await executor.close(record.name)
+    await executor.close(record.name, record.mark)
     if ended:
         last = registry.status(record)
         registry.save(

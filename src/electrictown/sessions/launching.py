@@ -124,6 +124,9 @@ class Executor(Protocol):
         """The program that shows the session to a person; () where there is nothing to be seen."""
         ...
 
-    async def close(self, name: str) -> None:
-        """Close what is left of `name` when its program has ended. Nothing there is no error."""
+    async def close(self, name: str, mark: str = "") -> None:
+        """Close what is left of `name` when its program has ended. Nothing there is no error.
+
+        With `mark`, only what was launched with this mark: another user of et may have the name, too.
+        """
         ...

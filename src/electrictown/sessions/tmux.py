@@ -193,12 +193,12 @@ class TmuxExecutor:
         )  # tmux in another tmux, as was asked
         return (*outside, *self._spelling(self._program()), "attach-session", *target)
 
-    async def close(self, name: str) -> None:
-        """End the tmux session `name` if it was started here; one of somebody else stays."""
+    async def close(self, name: str, mark: str = "") -> None:
+        """End the tmux session `name` if it was started here, as that of `mark`; any other one stays."""
         form = f"#{{session_id}}:#{{session_name}}:#{{{_OURS}}}"
         for line in await self._ask("list-sessions", "-F", form):
             session, found, ours = line.split(":", 2)
-            if found == checked(name) and ours:
+            if found == checked(name) and ours and mark in ("", ours):
                 await self._ask("kill-session", "-t", session)
 
     async def _ask(self, command: str, *arguments: str) -> list[str]:
