@@ -356,8 +356,8 @@ def test_a_session_in_tmux_is_seen_and_others_are_left_alone(tmux: Town) -> None
     rows = {row["name"]: row for row in tmux.et("list", "--json").json}
     assert (rows[name]["state"], rows[name]["socket"]) == ("waiting for input", tmux.socket)
     assert rows[other]["state"] == "foreign"
-    shown = subprocess.run([*tool, "capture-pane", "-p", "-t", f"={name}:"], check=True, capture_output=True)
-    assert "You said: hello" in shown.stdout.decode()
+    capture = [*tool, "capture-pane", "-p", "-t", f"={name}:"]
+    until(lambda: b"You said: hello" in subprocess.run(capture, check=True, capture_output=True).stdout)
     refused = tmux.et("kill", other)
     assert refused.code == 1
     assert f"tmux -L {tmux.socket} kill-session -t '={other}'" in refused.err

@@ -10,7 +10,7 @@ import pytest
 
 from electrictown.errors import SessionError
 from electrictown.sessions.launching import Pane
-from electrictown.sessions.records import SessionRow, Status
+from electrictown.sessions.records import SessionRow, State, Status
 from electrictown.sessions.registry import GONE, Registry
 from electrictown.sessions.roster import SILENCE, look, roster
 from electrictown.sessions.tmux import TmuxExecutor
@@ -78,20 +78,21 @@ async def test_one_that_starts_may_be_busy_with_that(
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("state", "silent", "told"),
     [
-        (Status("working", heard=time.time() - SILENCE - 100), "stuck"),
-        (Status("working", heard=time.time() - SILENCE + 100), "working"),
-        (Status("working"), "working"),
-        (Status("waiting for input", heard=time.time() - 10 * SILENCE), "waiting for input"),
-        (Status("rate-limited", heard=time.time() - 10 * SILENCE, until=time.time() + 9), "rate-limited"),
+        ("working", SILENCE + 100, "stuck"),
+        ("working", SILENCE - 100, "working"),
+        ("working", None, "working"),
+        ("waiting for input", 10 * SILENCE, "waiting for input"),
+        ("rate-limited", 10 * SILENCE, "rate-limited"),
     ],
 )
 async def test_one_that_works_in_silence_is_stuck(
-    registry: Registry, tmp_path: Path, status: Status, told: str
+    registry: Registry, tmp_path: Path, state: State, silent: float | None, told: str
 ) -> None:
     record = recorded(registry, tmp_path)
-    with living(registry, record, status):
+    heard = 0.0 if silent is None else time.time() - silent
+    with living(registry, record, Status(state, heard=heard)):
         found = await look(registry, record)
     assert found.state == told
     assert ("nothing was heard for 7 minutes" in found.why) is (told == "stuck")
