@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from electrictown.errors import AuthError, SessionEndedError, SessionError
+from electrictown.errors import AuthError, SessionBusyError, SessionEndedError, SessionError
 from electrictown.sessions import inbox
 from electrictown.sessions.inbox import Tell, call, connected, listening
 from electrictown.sessions.messages import LARGEST, Accepted, Look, Okay, Request, Say, Seen, Stop
@@ -118,6 +119,35 @@ async def test_what_is_no_frame_is_refused_and_the_others_go_on(folder: Path, fr
         assert b"refused" in await reader.read()
         writer.close()
         assert await call("et-x", folder, Look(), Seen)
+
+
+async def test_those_that_say_nothing_leave_files_to_work_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = Box()
+    monkeypatch.setattr(inbox.resource, "getrlimit", lambda _: (40, 40))
+    async with listening(folder, box.respond):
+        silent = [await asyncio.open_unix_connection(str(folder / inbox.SOCKET)) for _ in range(50)]
+        with pytest.raises(SessionBusyError, match="more than 20"):
+            await call("et-x", folder, Look(), Seen)
+        last, _ = silent[-1]
+        assert b"SessionBusyError" in await last.read()  # and it is closed
+        for _, writer in silent:
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(10):
+            while not box.got:
+                with suppress(SessionBusyError):
+                    await call("et-x", folder, Look(), Seen)
+
+
+async def test_leaving_tells_asyncio_of_no_fault(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with listening(folder, Box().respond):
+        _, writer = await asyncio.open_unix_connection(str(folder / inbox.SOCKET))
+        await call("et-x", folder, Look(), Seen)
+    writer.close()
+    await asyncio.sleep(0)
+    assert caplog.text == ""
 
 
 async def test_who_waits_hears_that_the_session_ended(folder: Path) -> None:

@@ -15,8 +15,8 @@ from electrictown.errors import JournalError, SessionEndedError, SessionError
 from electrictown.journal.journal import Store
 from electrictown.journal.sqlite import SqliteStore
 from electrictown.sessions.frames import short_path
-from electrictown.sessions.inbox import SOCKET
-from electrictown.sessions.messages import Accepted, Say
+from electrictown.sessions.inbox import SOCKET, connected
+from electrictown.sessions.messages import Accepted, Look, Say, Seen
 from electrictown.sessions.records import Record, Said, Status, Turn
 from electrictown.sessions.registry import Registry
 from electrictown.sessions.roster import look
@@ -127,6 +127,21 @@ async def test_where_too_many_wait_it_waits_too(registry: Registry, record: Reco
         assert not sending.done()
     lock.release()
     with living(registry, record) as session:
+        await sending
+    assert session.heard == {"m1": b"hi"}
+
+
+async def test_where_too_many_speak_it_is_said_again(
+    registry: Registry, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("electrictown.sessions.inbox._most", lambda: 1)
+    with living(registry, record, Status("working")) as session:
+        async with connected(record.name, registry.folder(record.name)) as silent:
+            await silent.ask(Look(), Seen)
+            assert (await look(registry, record)).state == "working"
+            sending = asyncio.create_task(deliver(registry, record, Say("m1", b"hi"), never))
+            await asyncio.sleep(0.15)
+            assert not sending.done()
         await sending
     assert session.heard == {"m1": b"hi"}
 

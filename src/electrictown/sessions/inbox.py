@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -11,7 +12,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from electrictown.errors import ElectrictownError, SessionEndedError, SessionError
+from electrictown.errors import ElectrictownError, SessionBusyError, SessionEndedError, SessionError
 from electrictown.sessions import frames
 from electrictown.sessions.messages import Refused, Reply, Request
 from electrictown.work import Failure
@@ -24,6 +25,9 @@ _REQUESTS: Final = msgspec.json.Decoder[Request](Request)
 _REPLIES: Final = msgspec.json.Decoder[Reply](Reply)
 
 _PAUSE: Final = 0.05
+
+_FEWEST: Final = 8
+"""How many may always speak at once."""
 
 SOCKET: Final = "inbox"
 """The socket's name in the session's folder."""
@@ -39,19 +43,26 @@ Respond = Callable[[Request, Tell], Awaitable[None]]
 async def listening(folder: Path, respond: Respond) -> AsyncGenerator[None]:
     """Listen at the inbox in `folder`; who speaks there is answered by `respond`, one request at a time.
 
-    What a process left there that is gone is removed first: whoever listens holds the session's lock.
+    What a process left there that is gone is removed first: whoever listens holds the session's lock. Of so
+    many that speak at once that there would be no file left to write to, the last ones are refused.
 
     Raises:
         SessionError: when there can be no socket in `folder`.
     """
     talks: set[asyncio.Task[None]] = set()
+    most = _most()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  (a coroutine that runs has a task)
         talks.add(task)
         try:
-            await _serve(reader, writer, respond)
+            if len(talks) > most:
+                await _refuse(writer, SessionBusyError(f"more than {most} speak to the session at once"))
+            else:
+                await _serve(reader, writer, respond)
+        except asyncio.CancelledError:  # by us, at the end: asyncio before 3.12 takes that for a fault
+            pass
         finally:
             talks.discard(task)
             writer.close()
@@ -76,6 +87,17 @@ async def listening(folder: Path, respond: Respond) -> AsyncGenerator[None]:
             await asyncio.wait(talks)
 
 
+def _most() -> int:
+    """How many may speak at once: half of the files that this process may have open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(files // 2, _FEWEST) if files != resource.RLIM_INFINITY else 1 << 16
+
+
+async def _refuse(writer: asyncio.StreamWriter, error: ElectrictownError) -> None:
+    with suppress(ConnectionError):
+        await frames.write(writer, Refused(Failure.of(error)))
+
+
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, respond: Respond) -> None:
     async def tell(reply: Reply) -> None:
         with suppress(ConnectionError):
@@ -86,9 +108,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, res
             try:
                 await respond(request, tell)
             except ElectrictownError as error:
-                await tell(Refused(Failure.of(error)))
+                await _refuse(writer, error)
     except SessionError as error:  # what comes is no frame of ours: there is nothing more to be understood
-        await tell(Refused(Failure.of(error)))
+        await _refuse(writer, error)
 
 
 class Line:

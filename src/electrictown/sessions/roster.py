@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from electrictown.errors import SessionEndedError, SessionError
+from electrictown.errors import SessionBusyError, SessionEndedError, SessionError
 from electrictown.sessions.inbox import call
 from electrictown.sessions.launching import Executor, Pane
 from electrictown.sessions.messages import Look, Seen
@@ -88,7 +88,7 @@ async def look(registry: Registry, record: Record, *, answer: float = ANSWER) ->
         return status
     try:
         seen = await call(record.name, registry.folder(record.name), Look(), Seen, seconds=answer)
-    except SessionEndedError:  # it does not listen yet, or any more
+    except (SessionEndedError, SessionBusyError):  # it does not listen yet, or any more, or to so many
         return registry.status(record)
     except TimeoutError:
         if status.state == "starting" and time.time() - status.at < _START:

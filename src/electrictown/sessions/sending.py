@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from electrictown.errors import JournalError, SessionEndedError, SessionError
+from electrictown.errors import JournalError, SessionBusyError, SessionEndedError, SessionError
 from electrictown.journal.journal import Store
 from electrictown.sessions.inbox import connected
 from electrictown.sessions.messages import Accepted, Answered, Say
@@ -35,8 +35,9 @@ async def deliver(
     """Say it to the session of `record`; what became of it if `say` waits for that, else None.
 
     `accepted` is called as soon as the session has it for good, more than once where the connection broke
-    after that. While the session lives or starts, what broke is said again: under the same id, it is not
-    said twice. When it has ended, `journal` opens the store that knows what it had accepted.
+    after that. While the session lives or starts, what broke, or came when too many spoke, is said again:
+    under the same id, it is not said twice. When it has ended, `journal` opens the store that knows what it
+    had accepted.
 
     It waits as long as it takes: who wants less cancels it. Then the session may accept it all the same,
     and only saying it again with its id tells.
@@ -56,8 +57,8 @@ async def deliver(
         except SessionEndedError:
             if not _lives(registry, record):
                 break
-        except SessionError:
-            if not _starts(registry, record):
+        except SessionError as error:
+            if not isinstance(error, SessionBusyError) and not _starts(registry, record):
                 raise
         await asyncio.sleep(_PAUSE)
     return await _remembered(record.name, say, journal, went_out=went_out)
