@@ -274,6 +274,20 @@ async def test_a_journal_that_fails_ends_the_conversation_and_accepts_nothing(db
         assert r.talk.status.queued == 0
 
 
+@pytest.mark.parametrize("way", ["said", "switch"])
+async def test_one_that_can_keep_nothing_more_does_not_stay_and_refuse(db: Path, way: str) -> None:
+    async with room(db) as r:
+        running = asyncio.create_task(r.talk.run(Scripted()))
+        await r.talk.accept(Said("a", "hello"))
+        await r.talk.answer_to("a")
+        await r.journal.aclose()
+        with pytest.raises(JournalError):
+            await (r.talk.accept(Said("b", "lost?")) if way == "said" else r.talk.switched("other", "other"))
+        async with asyncio.timeout(10):
+            with pytest.raises(JournalError):
+                await running
+
+
 async def test_turns_are_written_down_with_who_answered(db: Path) -> None:
     async with room(db) as r, r.with_(Scripted()) as talk:
         talk.begin("qwen@here")

@@ -58,6 +58,7 @@ class Conversation:
         self._queue = deque(one for one in said if one.id not in turns)
         self._arrived = asyncio.Event()
         self._accepting = asyncio.Lock()
+        self._failed: JournalError | None = None
         self._waiters: dict[str, list[asyncio.Future[Turn]]] = {}
         self._now: Said | None = None
         self._working: asyncio.Task[Result] | None = None
@@ -93,13 +94,22 @@ class Conversation:
         """
         async with self._accepting:  # so that the order of the journal is that of the answers
             if said.id not in self._accepted:
-                await self._journal.record(f"said.{said.id}", said, kind="said")
+                await self._keep(f"said.{said.id}", said, "said")
                 self._accepted.add(said.id)
                 self._queue.append(said)
                 self._arrived.set()
         ahead = next((n for n, one in enumerate(self._queue) if one.id == said.id), 0)
         self._changed(self.status)
         return ahead + (self._now is not None and self._now.id != said.id)
+
+    async def _keep(self, key: str, value: object, kind: Literal["said", "switch"]) -> None:
+        """Commit `value`. A journal that fails takes nothing more: then the conversation ends, too."""
+        try:
+            await self._journal.record(key, value, kind=kind)
+        except JournalError as error:
+            self._failed = error
+            self._arrived.set()
+            raise
 
     async def answer_to(self, message: str) -> Turn:
         """What became of a message that was accepted, as soon as its turn is over."""
@@ -153,7 +163,7 @@ class Conversation:
         """
         self._switches += 1
         key = f"switch.e{self._journal.epoch}.{self._switches}"
-        await self._journal.record(key, Switched(model), kind="switch")
+        await self._keep(key, Switched(model), "switch")
         self._status = replace(self._status, model=shown)
         self.note(f"from here on {shown} answers")
 
@@ -197,10 +207,12 @@ class Conversation:
         A cut leaves the message that is under way unanswered: whoever takes the session up again answers it.
 
         Raises:
-            JournalError: when what was said can no longer be written down.
+            JournalError: when what was said can no longer be written down, or what is to be said.
         """
         while True:
             while not self._queue:
+                if self._failed is not None:
+                    raise self._failed
                 self._arrived.clear()
                 await self._arrived.wait()
             await self._take_turn(worker, self._queue.popleft())
