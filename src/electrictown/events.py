@@ -149,11 +149,15 @@ class HopTaken(_Event, frozen=True, tag="hop"):
 
 
 class Waiting(_Event, frozen=True, tag="waiting"):
-    """A request waits `seconds` before it is tried again on the same host: waiting is not failing."""
+    """A request waits `seconds` before it is tried again on the same host: waiting is not failing.
+
+    `limited` is whether the host wants it so, since it is asked too much.
+    """
 
     model: str
     seconds: float
     reason: str
+    limited: bool = False
     role: str = ""
     subtask: str = ""
 

@@ -115,7 +115,7 @@ def test_a_conversation_reads_well() -> None:
         Entry("ask", "may it run `ls`?"),
         Entry("end", outcome="interrupted", model="gpt@openai", tokens=1, usd=None, seconds=1),
         Entry("said", "Why?", sender="typed"),
-        Entry("end", "no host\nanswers", outcome="failed", usd=0.0, seconds=65),
+        Entry("end", "no host\nanswers", outcome="failed", hint="start\none", usd=0.0, seconds=65),
     ) == (
         "> How many\n  legs has an ant?\n"
         "\n"
@@ -133,7 +133,7 @@ def test_a_conversation_reads_well() -> None:
         "\n"
         "> Why?\n"
         "\n"
-        "— failed: no host answers  $0  1m05s\n"
+        "— failed: no host answers  $0  1m05s\n  hint: start one\n"
     )
 
 

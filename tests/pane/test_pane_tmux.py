@@ -15,7 +15,7 @@ PROSE = "It has been the capital for so long that this line is wider than the sc
 
 def test_a_turn_from_the_first_key_to_the_bill(pane: Pane) -> None:
     pane.tell(status={"state": "ready", "model": "qwen3@ai01"})
-    pane.sees("et-polecat-a3f2  polecat  qwen3@ai01  ready  $0")
+    pane.sees("et-polecat-a3f2  polecat  qwen3@ai01  ready  $0", "/help lists commands; Ctrl-b d leaves")
     pane.type('What is 東京 🗼; $(reboot) "q"? -x')
     pane.press("Enter")
     assert pane.heard() == ("say", 'What is 東京 🗼; $(reboot) "q"? -x')
@@ -23,7 +23,7 @@ def test_a_turn_from_the_first_key_to_the_bill(pane: Pane) -> None:
     pane.show("said", "What is 東京?", sender="typed")
     pane.tell(status={**STATUS, "queued": 2}, busy=True)
     pane.show("text", "\x1b[31mThe capital\x1b]0;evil\x07 of Japan")
-    shown = pane.sees("The capital of Japan", "qwen3@ai01  working", "2 queued")
+    shown = pane.sees("The capital of Japan", "qwen3@ai01  working", "1 queued")
     assert "evil" not in shown
 
     pane.show("text", " is Tōkyō.\nThat is 東")
@@ -31,12 +31,12 @@ def test_a_turn_from_the_first_key_to_the_bill(pane: Pane) -> None:
     pane.show("end", outcome="done", model="qwen3@ai01", tokens=1234, usd=0.0123, seconds=4.2)
     pane.tell(
         status={
-            "state": "ready",
+            "state": "waiting for input",
             "model": "qwen3@ai01",
             "cost": {"name": "total", "output": 1234, "usd": 0.0123},
         }
     )
-    pane.sees("ready  1,234 tokens  $0.0123")
+    pane.sees("waiting for input  1,234 tokens  $0.0123")
     assert pane.screen().rstrip().split("\n") == [
         "> What is 東京?",
         "",
@@ -45,7 +45,7 @@ def test_a_turn_from_the_first_key_to_the_bill(pane: Pane) -> None:
         "— qwen3@ai01  1,234 tokens  $0.0123  4.2s",
         "",
         ">",
-        "et-polecat-a3f2  polecat  qwen3@ai01  ready  1,234 tokens  $0.0123",
+        "et-polecat-a3f2  polecat  qwen3@ai01  waiting for input  1,234 tokens  $0.0123",
     ]
 
 

@@ -95,7 +95,7 @@ def line(status: Status, columns: int, working: float | None = None) -> str:
 def test_the_bar_leaves_out_what_matters_least() -> None:
     assert line(LONG, 200, 61.5) == (
         "et-polecat-a3f2  polecat  qwen3-coder-30b@ai01  working 1m01s  gpt@openai failed (overloaded)"
-        "  123,456 tokens  $0.0100 + unknown  2 queued"
+        "  123,456 tokens  $0.0100 + unknown  1 queued"  # behind the one that is answered
     )
     assert line(LONG, 80) == "et-polecat-a3f2  qwen3-coder-30b@ai01  working  $0.0100 + unknown  2 queued"
     assert line(LONG, 40) == "et-polecat-a3f2  working  2 queued"

@@ -9,6 +9,7 @@ import pytest
 from router_kit import Actor, Stage, now, question, texts
 
 from electrictown.errors import (
+    ConnectError,
     DeadlineError,
     OverloadedError,
     QuotaError,
@@ -27,6 +28,14 @@ async def test_retry_after_is_honoured_without_a_fallback() -> None:
     assert now() - start == pytest.approx(20)
     (waiting,) = stage.told(Waiting)
     assert (waiting.model, waiting.seconds, waiting.role, waiting.subtask) == ("only", 20, "mayor", "2")
+    assert waiting.limited
+
+
+async def test_a_host_that_cannot_be_reached_is_waited_for_and_has_set_no_limit() -> None:
+    stage = Stage(only=Actor(ConnectError("no route"), "yes"))
+    assert await stage.ask() == "yes"
+    (waiting,) = stage.told(Waiting)
+    assert not waiting.limited
 
 
 async def test_a_retry_after_beyond_the_cap_is_given_back_at_once() -> None:

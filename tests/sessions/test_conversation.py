@@ -139,7 +139,7 @@ async def test_an_interrupted_reply_keeps_what_came_and_the_session_goes_on(db: 
 async def test_a_reply_that_fails_is_told_and_the_session_goes_on(db: Path) -> None:
     async def answer(subtask: Subtask) -> Result:
         if subtask.text == "bad":
-            return Failed(subtask.id, Failure.of(RateLimitError("too many requests")))
+            return Failed(subtask.id, Failure.of(RateLimitError("too many requests", "ask later")))
         if subtask.text == "worse":
             raise RateLimitError("too many again")
         return Done(subtask.id, "fine")
@@ -153,6 +153,7 @@ async def test_a_reply_that_fails_is_told_and_the_session_goes_on(db: Path) -> N
         assert again.error is not None
         assert fine.outcome == "done"
         assert "too many requests" in r.of("end")[0]
+        assert [entry.hint for entry in r.shown if entry.kind == "end"] == ["ask later", "", ""]
 
 
 async def test_what_was_accepted_is_answered_by_whoever_takes_the_session_up(db: Path) -> None:
@@ -182,7 +183,9 @@ async def test_what_was_accepted_is_answered_by_whoever_takes_the_session_up(db:
 async def test_states_follow_what_happens(db: Path) -> None:
     async def answer(subtask: Subtask) -> Result:
         hear: Emit = r.talk.hear
-        hear(Waiting(model="m", seconds=30, reason="rate limit"))
+        hear(Waiting(model="m", seconds=30, reason="no connection"))
+        assert (r.talk.status.state, r.talk.status.why) == ("working", "waits 30 s for m: no connection")
+        hear(Waiting(model="m", seconds=30, reason="rate limit", limited=True))
         assert r.talk.status.state == "rate-limited"
         assert r.talk.status.until is not None
         hear(CallStarted(role="polecat", model="m", provider="p"))

@@ -8,7 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 
 from msgspec.structs import replace
 
-from electrictown.errors import ConfigError, DeadlineError, IncompleteReplyError
+from electrictown.errors import (
+    ConfigError,
+    DeadlineError,
+    IncompleteReplyError,
+    OverloadedError,
+    RateLimitError,
+)
 from electrictown.events import HopTaken, Waiting, ignore
 from electrictown.llm.admission import Asking
 from electrictown.llm.attempt import Attempt, Stack, failure_of
@@ -178,6 +184,7 @@ class Call:
                 model=step.target.label,
                 seconds=step.wait,
                 reason=f"{why.type}: {why.message}",
+                limited=why.type in (RateLimitError.__name__, OverloadedError.__name__),
                 role=self._asking.role,
                 subtask=self._asking.subtask,
             )

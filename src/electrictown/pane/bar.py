@@ -34,6 +34,7 @@ def bar(
     Where there is no room for all, what matters least is left out first.
     """
     cost = status.cost
+    queued = status.queued - (working is not None)  # but for the one that is answered
     parts: list[_Part] = [
         (0, "class:name", line(name)),
         (6, "", line(who)),
@@ -42,7 +43,7 @@ def bar(
         (7, "class:trouble" if status.state == "stuck" else "", line(_why(status), _LONGEST_WHY)),
         (5, "", f"{cost.tokens:,} tokens" if cost.tokens else ""),
         (3, "", _cost(bill(cost))),
-        (2, "", f"{status.queued} queued" if status.queued else ""),
+        (2, "", f"{queued} queued" if queued > 0 else ""),
     ]
     shown = _fitting([part for part in parts if part[2]], columns)
     pieces: list[tuple[str, str]] = []

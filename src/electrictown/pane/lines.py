@@ -136,7 +136,7 @@ def _marked(mark: str, text: str) -> str:
 
 
 def _end(entry: Entry) -> str:
-    """The end of a turn in one line: how it went, who answered, what it used."""
+    """The end of a turn in one line: how it went, who answered, what it used; what to do, in another."""
     why = line(entry.text)
     went = "" if entry.outcome in ("", "done") else line(entry.outcome)
     facts = [f"{went}: {why}" if went and why else went or why, line(entry.model)]
@@ -145,4 +145,5 @@ def _end(entry: Entry) -> str:
     if entry.outcome:  # else it was cut before anything was known of it
         facts.append(money(entry.usd) if entry.usd is not None else "cost unknown")
         facts.append(duration(entry.seconds))
-    return "— " + "  ".join(fact for fact in facts if fact) + "\n"
+    ended = "— " + "  ".join(fact for fact in facts if fact) + "\n"
+    return f"{ended}  hint: {line(entry.hint)}\n" if entry.hint else ended

@@ -48,6 +48,7 @@ _DETACHING: Final[Mapping[BackendName, str]] = {
     "byobu": "F6 leaves it running",
 }
 _ASKED: Final = "it asks for leave: y allows, n denies, then Enter"
+_NEW: Final = "Enter sends what you type; /help lists commands"
 _UNSAID_SHOWN: Final = 3
 
 
@@ -181,9 +182,11 @@ class _Sitting:
         return [("class:queued", "\n".join(rows))] if rows else []
 
     def hints(self) -> StyleAndTextTuples:
-        """What was wrong with the last line, how to leave, or that leave is asked."""
-        hint = self._scene.hint or (_ASKED if self._scene.asked else "")
-        return [("class:hint", hint)] if hint else []
+        """What was wrong with the last line, how to leave, that leave is asked, or how to begin."""
+        if hint := self._scene.hint or (_ASKED if self._scene.asked else ""):
+            return [("class:hint", hint)]
+        new = self._scene.status.state == "ready" and not self._buffer.text
+        return [("class:note", "; ".join([_NEW, *self._detaching]))] if new else []
 
     def bar(self) -> StyleAndTextTuples:
         """Who, how, and how much."""

@@ -186,11 +186,12 @@ class Conversation:
                 self._show(Entry("reset", reason, turn=self._turn_now))
             case e.Noted(text=text):
                 self.note(text)
-            case e.HopTaken(failed=failed, error=error, took_over=next_one):
-                after = f"; {next_one} takes over" if next_one else ""
-                self.note(f"{failed} failed ({error.message}){after}")
-            case e.Waiting(model=model, seconds=seconds, reason=reason):
+            case e.HopTaken(failed=failed, error=error, took_over=next_one) if next_one:
+                self.note(f"{failed} failed ({error.message}); {next_one} takes over")
+            case e.Waiting(limited=True, model=model, seconds=seconds, reason=reason):
                 self._change("rate-limited", f"{model}: {reason}", until=time.time() + seconds)
+            case e.Waiting(model=model, seconds=seconds, reason=reason):
+                self._change("working", f"waits {seconds:.0f} s for {model}: {reason}")
             case e.CallStarted():
                 self._change("working")
             case e.CallEnded():
@@ -274,6 +275,7 @@ class Conversation:
                 why,
                 turn=turn.said,
                 outcome=turn.outcome,
+                hint=turn.error.hint if turn.error is not None else "",
                 model=turn.model,
                 tokens=bill.tokens,
                 usd=bill.usd,

@@ -33,8 +33,8 @@ class Entry(Struct, frozen=True, omit_defaults=True):
 
     `said` is a message whose turn begins (`sender` who sent it), `text` a piece of the reply, `reset` voids
     the reply so far, `end` is the end of the turn, `note` what a person should know, `ask` what an agent
-    asks leave for. `turn` is the message's id. At the end `text` is why it did not end well, `model` who
-    answered; `tokens` and `usd` are this turn's own, `usd` None where it is unknown.
+    asks leave for. `turn` is the message's id. At the end `text` is why it did not end well, `hint` what to
+    do about it, `model` who answered; `tokens` and `usd` are this turn's own, `usd` None where it is unknown.
     """
 
     kind: Literal["said", "text", "reset", "end", "note", "ask"]
@@ -42,6 +42,7 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     turn: str = ""
     sender: str = ""
     outcome: str = ""
+    hint: str = ""
     model: str = ""
     tokens: int = 0
     usd: float | None = None
