@@ -10,6 +10,7 @@ from cli_kit import Shell
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from electrictown.sessions.log import Entry, Log
 from electrictown.sessions.messages import LARGEST
 from electrictown.sessions.records import Record, Said, Status, Turn
 from electrictown.sessions.registry import Registry
@@ -166,6 +167,24 @@ def test_an_error_is_not_obeyed_by_a_terminal(shell: Shell, registry: Registry, 
         session.turn = lambda say: Turn(say.id, "failed", error=error)
         said = shell.et("session", "send", record.name, "--wait", "hi")
     assert said.err == "error: HTTP 5002J no\n  hint: try later\n"
+
+
+def test_json_holds_nothing_that_a_terminal_obeys(shell: Shell, registry: Registry, record: Record) -> None:
+    text = "\x1b]52;c;aGk=\x07\x9b2J \u202e\u2028\u200f\x7f http://a.example\nbob@b.example é 日本"
+    with living(registry, record, Status("ready", line=text)) as session:
+        session.turn = lambda say: Turn(say.id, "done", text)
+        said = shell.et("session", "send", record.name, "--wait", "--json", "hi")
+        listed = shell.et("session", "list", "--json")
+    log = Log(registry.folder(record.name))
+    log(Entry("note", text))
+    log.close()
+    logged = shell.et("session", "logs", record.name, "--json")
+    assert said.json["turn"]["text"] == text
+    assert listed.json[0]["line"] == text
+    assert logged.events[0]["text"] == text
+    for out in (said.out, listed.out, logged.out):
+        assert "é 日本" in out
+        assert not set(out) & set(text) - {letter for letter in text if letter.isprintable()} - {"\n"}
 
 
 def test_json_tells_how_it_was_accepted(shell: Shell, registry: Registry, record: Record) -> None:

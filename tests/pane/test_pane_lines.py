@@ -16,7 +16,7 @@ from electrictown.redact import Secret, mask, settled
 from electrictown.sessions.log import Entry
 
 SECRET = "sk-live-0123456789"
-OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 
 _litter = st.sampled_from(
     [
@@ -30,7 +30,23 @@ _litter = st.sampled_from(
             "\x1b",
             "\x9b",
         ),
-        *("\r", "\n", "\t", "\x07", "\\", "\u202e", "31m", ";", "text ", "é", "日本", "👩\u200d👧", "[", "]"),
+        *(
+            "\r",
+            "\n",
+            "\t",
+            "\x07",
+            "\\",
+            "\u202e",
+            "\u061c",
+            "31m",
+            ";",
+            "text ",
+            "é",
+            "日本",
+            "👩\u200d👧",
+            "[",
+            "]",
+        ),
     ]
 )
 _litters = st.lists(_litter, max_size=20).map("".join)
@@ -134,6 +150,15 @@ def test_a_conversation_reads_well() -> None:
         "> Why?\n"
         "\n"
         "— failed: no host answers  $0  1m05s\n  hint: start one\n"
+    )
+
+
+def test_a_reply_goes_on_below_what_was_noted_after_one_empty_line() -> None:
+    pieces = [Entry("text", text) for text in ("I will.", "\n\n", "\nThat is", "\n\ndone.")]
+    note = Entry("note", "ran ls")
+    told = "I will.\n— ran ls\n\nThat is\n\ndone.\n— done  cost unknown  0.0s\n"
+    assert read(pieces[0], note, *pieces[1:], Entry("end", "", outcome="done")) == told.replace(
+        "done  c", "c"
     )
 
 

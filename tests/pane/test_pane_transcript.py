@@ -37,9 +37,9 @@ def test_a_block_of_code_that_is_closed_stays_as_it_is() -> None:
 
 def test_no_secret_and_nothing_that_is_obeyed_is_in_it() -> None:
     Secret("sk-live-0123456789")
-    evil = "\x1b[31m sk-live-0123456789 \x9b \u202e \r\x07"
+    evil = "\x1b[31m sk-live-0123456789 \x9b \u202e \u200f\u061c \r\x07"
     text = transcript([(Said("1", evil, evil), Turn("1", "done", evil, evil, files=(evil,)))], evil)
 
     assert "sk-live" not in text
     assert "␛[31m" in text
-    assert not set(text) & set("\x1b\x9b\u202e\r\x07")
+    assert not set(text) & set("\x1b\x9b\u202e\u200f\u061c\r\x07")

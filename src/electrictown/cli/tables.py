@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Container, Iterable, Sequence
+from typing import Final
 
 import click
 
 from electrictown.redact import mask
 
-__all__ = ["fitted", "print_json", "print_table", "table_lines"]
+__all__ = ["fitted", "json_of", "print_json", "print_table", "table_lines"]
+
+_OBEYED: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal or an editor obeys, and JSON need not escape."""
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -91,6 +96,15 @@ def _set(cell: str, space: int, *, flush: bool) -> str:
 
 def print_json(value: object) -> None:
     """Print `value` as indented JSON."""
+    click.echo(json_of(value, indent=2))
+
+
+def json_of(value: object, indent: int = 0) -> str:
+    """`value` as JSON without secrets, in one line without `indent`; what a terminal obeys is escaped."""
     import msgspec
 
-    click.echo(mask(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
+    from electrictown.journal.values import to_json
+
+    raw = to_json(value)
+    text = (msgspec.json.format(raw, indent=indent) if indent else raw).decode()
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -19,7 +19,7 @@ _SEQUENCES = re.compile(
 _UNENDED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)\Z")
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f"
-    r"\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks: they reorder what is read
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks: they reorder what is read
     r"\u2028\u2029]"
 )
 

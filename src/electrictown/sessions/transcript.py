@@ -14,7 +14,17 @@ __all__ = ["transcript"]
 _CONTROLS: Final = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {
     0x7F: "\u2421",
     **dict.fromkeys(
-        (*range(0x80, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd"
+        (
+            *range(0x80, 0xA0),
+            0x061C,
+            0x200E,
+            0x200F,
+            0x2028,
+            0x2029,
+            *range(0x202A, 0x202F),
+            *range(0x2066, 0x206A),
+        ),
+        "\ufffd",
     ),
 }
 """What a terminal or an editor would obey, as signs that show it."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from electrictown.cli.session.common import name_argument, registry
-from electrictown.redact import mask
+from electrictown.cli.tables import json_of
 
 if TYPE_CHECKING:
     from electrictown.sessions.log import Entry
@@ -64,9 +64,7 @@ class _Json:
 
     def __call__(self, entry: Entry) -> None:
         """Print one."""
-        import msgspec
-
-        click.echo(mask(msgspec.json.encode(entry).decode()))
+        click.echo(json_of(entry))
 
     def end(self) -> None:
         """Nothing is left to be printed."""
