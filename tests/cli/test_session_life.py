@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -167,6 +168,37 @@ def test_what_cannot_begin_leaves_nothing_running(
     assert (said.code, said.out) == (code, "")
     assert told in said.err
     assert not town.registry.names()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--role", "polcat"], "did you mean 'polecat'?"),
+        (["--agent", "gemnii"], "did you mean 'gemini'?"),
+        (["--agent", "gemini"], "npm install"),
+        (["--budget", "much"], "'much' is no budget"),
+    ],
+)
+def test_what_is_mistyped_is_no_session_without_a_configuration_either(
+    town: Town, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    (town.shell.folder / "electrictown.yaml").unlink()
+    monkeypatch.setenv("PATH", str(town.shell.folder))
+    said = town.et("spawn", "--backend", "none", *arguments)
+    assert (said.code, said.out) == (2, "")
+    assert told in said.err
+    assert not town.registry.names()
+
+
+def test_an_agent_needs_no_configuration_and_no_model(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    (town.shell.folder / "electrictown.yaml").unlink()
+    program = town.shell.folder / "gemini"
+    program.write_text(f"#!{sys.executable}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(town.shell.folder))
+    name = town.spawn("--agent", "gemini")
+    assert town.row(name)["state"] == "ready"
+    assert town.et("logs", name).out == "— no electrictown.yaml: gemini with its own settings and login\n"
 
 
 def test_a_session_is_taken_up_again_and_knows_what_was_said(town: Town) -> None:

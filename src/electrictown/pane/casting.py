@@ -24,26 +24,29 @@ ROLES = ("mayor", "polecat", "witness", "refinery")
 def check(record: Record, begin: Begin) -> None:
     """See to it that the configuration has what the session of `record` needs.
 
-    Where there is no file the machine is looked at when the session begins, and not twice.
+    Where there is no file the machine is looked at for models when the session begins, and not twice.
 
     Raises:
         ConfigError, UsageError, AgentMissingError: for what is missing.
     """
-    if begin.config is None:
-        return
-    from electrictown.config import load_config
     from electrictown.town import Town
 
-    config = load_config(Path(begin.config), begin.environ)
-    town = Town(config)
+    if begin.config is not None:
+        from electrictown.config import load_config
+
+        config = load_config(Path(begin.config), begin.environ)
+    else:
+        config = _without_models(begin)
     caps_of(config, begin.budget, record)
     if agent := agent_of(config, record):
-        town.agent(agent).check()
+        Town(config).agent(agent).check()
+    elif begin.config is not None:
+        role_of(Town(config), record.role)
     else:
-        role_of(town, record.role)
+        _check_role(config, record.role)
 
 
-async def configured(begin: Begin) -> tuple[Config, str]:
+async def configured(record: Record, begin: Begin) -> tuple[Config, str]:
     """The configuration that a session begins with, and a word on where it is from.
 
     Raises:
@@ -53,10 +56,21 @@ async def configured(begin: Begin) -> tuple[Config, str]:
         from electrictown.config import load_config
 
         return load_config(Path(begin.config), begin.environ), f"config: {begin.config}"
+    if record.agent:  # which wants no model
+        return _without_models(begin), f"no electrictown.yaml: {record.agent} with its own settings and login"
     from electrictown.discovery import discover
 
     found = await discover(begin.environ)
     return found.config, f"no electrictown.yaml: {found.why}"
+
+
+def _without_models(begin: Begin) -> Config:
+    """What there is without any file: the agents that need no entry."""
+    from electrictown.config import Config
+    from electrictown.config.origin import Source
+    from electrictown.discovery import FOUND_HERE
+
+    return Config().bind(Source(file=FOUND_HERE, environ=begin.environ))
 
 
 def agent_of(config: Config, record: Record) -> str:
@@ -75,17 +89,21 @@ def role_of(town: Town, role: str) -> tuple[Route, str | None]:
     config = town.config
     if role in config.specialists:
         return town.specialists[role], config.specialists[role].system_prompt or None
-    if role not in config.roles and role not in ROLES:
+    _check_role(config, role)
+    entry = config.roles.get(role)
+    return town.routes.for_role(role), (entry.system_prompt or None) if entry is not None else None
+
+
+def _check_role(config: Config, role: str) -> None:
+    known = [*dict.fromkeys((*ROLES, *config.roles, *config.specialists))]
+    if role not in known:
         from difflib import get_close_matches
 
-        known = [*dict.fromkeys((*ROLES, *config.roles, *config.specialists))]
         near = get_close_matches(role, known, n=1)
         raise UsageError(
             f"there is no role {role!r}",
             f"did you mean {near[0]!r}?" if near else f"roles: {', '.join(known)}",
         )
-    entry = config.roles.get(role)
-    return town.routes.for_role(role), (entry.system_prompt or None) if entry is not None else None
 
 
 def caps_of(config: Config, said: str | None, record: Record) -> Caps:

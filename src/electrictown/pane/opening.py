@@ -51,7 +51,7 @@ async def opened(
     Raises:
         ElectrictownError: why it cannot begin.
     """
-    config, origin = await configured(begin)
+    config, origin = await configured(record, begin)
     who = agent_of(config, record)
     caps = caps_of(config, begin.budget, record)
     async with AsyncExitStack() as stack:
