@@ -74,6 +74,7 @@ class Lines:
         self._begun = False  # whether anything was written
         self._replied = False  # whether the reply has shown any text
         self._ends = ""  # line breaks of the reply that wait for more text: a last empty line is none
+        self._noted = False  # whether something else was said since
         self._open = False  # whether a line of the reply is not complete
 
     def __call__(self, entry: Entry) -> list[Piece]:
@@ -95,8 +96,10 @@ class Lines:
                 self._replied = False
             case "note":
                 pieces.append(Piece(_marked("—", entry.text), "note"))
+                self._noted = True
             case "ask":
                 pieces.append(Piece(_marked("?", entry.text), "ask"))
+                self._noted = True
         self._begun = True
         return pieces
 
@@ -108,11 +111,14 @@ class Lines:
         text = self._ends + safe
         if not self._replied:
             text = text.lstrip("\n")
+        elif self._noted and text.startswith("\n"):
+            text = "\n" + text.lstrip("\n")
         shown = text.rstrip("\n")
         self._ends = text[len(shown) :]
         if not shown:
             return []
         self._begun = self._replied = self._open = True
+        self._noted = False
         return [Piece(shown, "reply")]
 
     def _close(self) -> list[Piece]:
