@@ -62,7 +62,6 @@ class Conversation:
         self._waiters: dict[str, list[asyncio.Future[Turn]]] = {}
         self._now: Said | None = None
         self._working: asyncio.Task[Result] | None = None
-        self._interrupted = False
         self._asking = asyncio.Lock()
         self._leave: asyncio.Future[bool] | None = None
         self._pieces: list[str] = []
@@ -127,7 +126,6 @@ class Conversation:
         """Cut the reply that is under way; False when there is none."""
         if self._working is None or self._working.done():
             return False
-        self._interrupted = True
         self._working.cancel()
         return True
 
@@ -219,7 +217,7 @@ class Conversation:
             await self._take_turn(worker, self._queue.popleft())
 
     async def _take_turn(self, worker: Worker, said: Said) -> None:
-        self._now, self._interrupted = said, False
+        self._now = said
         self._pieces.clear()
         spent = len(self._tracker.records)
         started = time.monotonic()
