@@ -163,6 +163,34 @@ def test_doctor_names_what_is_wrong_and_what_to_do(shell: Shell) -> None:
     assert "did you mean 'model'" in said.out
 
 
+def test_doctor_tells_where_sessions_work_and_which_agents_are_there(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tmux", "goose"):
+        program = shell.folder / name
+        program.write_text("#!/bin/sh\necho tmux 3.5\n")
+        program.chmod(0o755)
+    shell.configure(
+        "agents: {own: {command: [./goose]}, lost: {command: [nowhere]}}\n"
+        "roles: {polecat: {agent: own}}\nspecialists: {ui: {description: pages, agent: opencode}}\n"
+    )
+    monkeypatch.setenv("PATH", str(shell.folder))
+    said = shell.et("doctor")
+    lines = said.out.splitlines()
+    assert said.code == 2
+    assert "ok    tmux: tmux 3.5" in lines
+    assert "ok    sessions: --backend tmux, none; left out: tmux" in lines
+    assert "ok    agents: goose" in lines
+    assert "ok    agent own: its program is there" in lines
+    assert "warn  agent lost: lost: there is no program 'nowhere' in PATH" in lines
+    assert "fail  agent opencode: opencode: there is no program 'opencode' in PATH" in lines
+    assert "      -> npm install -g opencode-ai" in lines
+    monkeypatch.setenv("PATH", str(shell.home))
+    told = shell.et("doctor").out
+    assert "ok    sessions: --backend none; left out: none\n" in told
+    assert "ok    agents: none is installed of gemini, opencode, " in told
+
+
 def test_config_shows_every_value_and_where_it_came_from(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

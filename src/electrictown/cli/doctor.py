@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 from msgspec import Struct
@@ -44,7 +45,7 @@ class Finding(Struct, frozen=True, omit_defaults=True):
 @click.option("--fresh", is_flag=True, help="Probe again what was probed within a week.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def command(config: str | None, no_probe: bool, fresh: bool, as_json: bool) -> int:
-    """Check python, git, tmux, configuration and keys, ping providers, probe models.
+    """Check python, git, tmux, agents, configuration and keys, ping providers, probe models.
 
     Every model of a role is probed: does it stream, does it call tools, how
     large is its context window really? The answers are remembered for a week.
@@ -77,8 +78,10 @@ async def _examine(path: str | None, *, probing: bool, fresh: bool) -> AsyncGene
 
     yield _python()
     yield await _tool("git", "agents that edit repositories need it")
-    yield await _tool("tmux", "sessions need it")
+    yield await _tool("tmux", "without it sessions have no terminal")
     environ = environment()
+    yield _backends(environ)
+    yield _presets(environ)
     try:
         config = await settle(path, environ, quiet=True, require_keys=False)
     except ElectrictownError as error:
@@ -88,7 +91,7 @@ async def _examine(path: str | None, *, probing: bool, fresh: bool) -> AsyncGene
     yield Finding("config", "ok", config.path if path or config.path else "what was found on this machine")
     for note in config.notes:
         yield Finding("config", "warn", note)
-    for finding in _keys(config):
+    for finding in (*_keys(config), *_agents(config)):
         yield finding
     async for finding in _town(config, environ, probing=probing, fresh=fresh):
         yield finding
@@ -145,6 +148,50 @@ async def _tool(name: str, why: str) -> Finding:
         return Finding(name, "warn", f"not found; {why}", f"install it, on Debian: apt-get install {name}")
     output, _ = await process.communicate()
     return Finding(name, "ok", output.decode(errors="replace").strip())
+
+
+def _backends(environ: Mapping[str, str]) -> Finding:
+    """Where sessions can work."""
+    from contextlib import suppress
+
+    from electrictown.errors import SessionError
+    from electrictown.sessions.launcher import choose_backend
+    from electrictown.sessions.records import BackendName
+
+    found: list[str] = []
+    for name in get_args(BackendName):
+        with suppress(SessionError):  # it is not installed
+            found.append(choose_backend(name, environ))
+    return Finding(
+        "sessions", "ok", f"--backend {', '.join(found)}; left out: {choose_backend(None, environ)}"
+    )
+
+
+def _presets(environ: Mapping[str, str]) -> Finding:
+    """Which of the agents that need no entry are installed."""
+    from electrictown.acp.presets import PRESETS
+
+    path = environ.get("PATH", os.defpath)
+    found = [name for name, preset in PRESETS.items() if shutil.which(preset.command[0], path=path)]
+    return Finding("agents", "ok", ", ".join(found) or f"none is installed of {', '.join(PRESETS)}")
+
+
+def _agents(config: Config) -> list[Finding]:
+    """The agents that the configuration has, or a role names: is the program of each there?"""
+    from electrictown.errors import ElectrictownError
+    from electrictown.town import Town
+
+    town, found = Town(config), list[Finding]()
+    named = [entry.agent for entry in (*config.roles.values(), *config.specialists.values()) if entry.agent]
+    for name in dict.fromkeys((*config.agents, *named)):
+        try:
+            town.agent(name).check()
+        except ElectrictownError as error:
+            state = "fail" if name in named else "warn"
+            found.append(Finding(f"agent {name}", state, error.message, error.hint, error.exit_code))
+        else:
+            found.append(Finding(f"agent {name}", "ok", "its program is there"))
+    return found
 
 
 def _keys(config: Config) -> list[Finding]:
