@@ -215,6 +215,18 @@ def test_a_session_is_taken_up_again_and_knows_what_was_said(town: Town) -> None
     assert town.row(name)["turns"] == 3
 
 
+def test_a_spent_budget_says_what_goes_on_with_a_larger_one(town: Town) -> None:
+    name = town.spawn("--budget", "1t")
+    said = town.et("send", name, "--wait", "hello")
+    going_on = f"  hint: et session kill {name} && et session spawn --resume {name} --budget MOREt\n"
+    assert (said.code, said.out) == (5, "")
+    assert said.err.endswith(going_on)
+    assert town.et("logs", name).out.endswith(going_on)
+    assert town.et("kill", name).code == 0
+    assert town.et("spawn", "--resume", name, "--budget", "100000t").code == 0
+    assert town.et("send", name, "--wait", "again").out.startswith("You said: ")
+
+
 def test_what_was_accepted_is_answered_after_a_kill(town: Town) -> None:
     name = town.spawn("count slowly")
     assert town.et("send", name, "--id", "left", "left over").code == 0

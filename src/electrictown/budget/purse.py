@@ -48,6 +48,7 @@ class Purse:
     `inner` has the slots, `journal` what was spent before and what is spent now, `caps` say how much may
     be. Without any cap nothing is refused, and everything is written down all the same. A journal that
     many machines write (`SharedBudget`) has the last word: the caps hold for all of them together.
+    `resume` is the command that goes on with a larger budget (left out: `et resume`).
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Purse:
         prices: Prices,
         caps: Caps = Caps(),  # noqa: B008  (frozen)
         emit: Emit = ignore,
+        resume: str = "",
     ) -> None:
         self.caps = caps
+        self._resume = resume or f"et resume {journal.run}"
         self._inner = inner
         self._journal = journal
         self._prices = prices
@@ -269,7 +272,7 @@ class Purse:
                     f"{reservation.label} billed {billed} for a request that was to be {most} at the most",
                     "nothing more is asked, since its bills have no known bound: correct its price or "
                     "max_tokens, or take another model, in a new run; or go on all the same: "
-                    f"et resume {self._journal.run} --budget AMOUNT",
+                    f"{self._resume} --budget AMOUNT",
                 )
                 self._warn(error.message)
                 self._journal.note(halt_key(self._driver), Failure.of(error), kind="halt")
@@ -289,7 +292,7 @@ class Purse:
         return BudgetExceeded(
             f"the budget{_of(scope)} of {cap} is reached: {spent} spent, and the next request, to "
             f"{claim.label}, could come to {_words(what, claim.least)}",
-            f"et resume {self._journal.run} --budget {more}",
+            f"{self._resume} --budget {more}",
             detail={
                 "cap": float((scope.cap.usd if what == "usd" else scope.cap.tokens) or 0),
                 "spent": scope.spent.usd if what == "usd" else scope.spent.tokens,

@@ -108,7 +108,8 @@ class _Books:
         self._tracker = tracker
         self._conversation = conversation
         self._chronicle = Chronicle(conversation.hear, journal)
-        self._purse = Purse(town.admission, journal, town.prices, caps, self._chronicle)
+        anew = f"et session kill {journal.run} && et session spawn --resume {journal.run}"
+        self._purse = Purse(town.admission, journal, town.prices, caps, self._chronicle, anew)
 
     def role(self, record: Record) -> RolePartner:
         """The model in the record's role.
