@@ -196,8 +196,11 @@ def test_an_agent_needs_no_configuration_and_no_model(town: Town, monkeypatch: p
     program.write_text(f"#!{sys.executable}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(town.shell.folder))
-    name = town.spawn("--agent", "gemini")
-    assert town.row(name)["state"] == "ready"
+    said = town.et("spawn", "--agent", "gemini")  # nor any tmux
+    name = said.out.strip()
+    assert said.err.startswith("it works in the background, since there is no tmux ")
+    row = town.row(name)
+    assert (row["state"], row["backend"]) == ("ready", "none")
     assert town.et("logs", name).out == "— no electrictown.yaml: gemini with its own settings and login\n"
 
 

@@ -397,5 +397,5 @@ def test_a_session_is_a_run_that_only_sessions_go_on_with(
 def test_a_misspelt_command_is_told_what_was_meant(shell: Shell) -> None:
     said = shell.et("session", "lst")
     assert (said.code, said.out) == (2, "")
-    assert "there is no command of 'et session' 'lst'\n  hint: did you mean 'et session list'?" in said.err
+    assert "there is no command 'lst' of 'et session'\n  hint: did you mean 'et session list'?" in said.err
     assert shell.et("session").code == 2

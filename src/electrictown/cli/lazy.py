@@ -51,8 +51,8 @@ class LazyGroup(click.Group):
             near = get_close_matches(name, self.table, n=1)
             path = ctx.command_path
             meant = f"did you mean '{path} {near[0]}'?" if near else f"see '{path} --help'"
-            what = "command" if ctx.parent is None else f"command of '{path}'"
-            raise UsageError(f"there is no {what} {name!r}", hint=meant)
+            where = "" if ctx.parent is None else f" of '{path}'"
+            raise UsageError(f"there is no command {name!r}{where}", hint=meant)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -15,7 +15,7 @@ __all__ = ["command"]
 
 @click.command("answer", short_help="Allow or deny what an agent asks leave for.")
 @name_argument
-@click.argument("answer", type=click.Choice(["allow", "deny"]))
+@click.argument("answer", metavar="allow|deny", type=click.Choice(["allow", "deny"]))
 @json_option
 def command(name: str, answer: str, as_json: bool) -> None:
     """Allow or deny what the agent in the session NAME asks leave for.

@@ -53,7 +53,11 @@ class _Given(TypedDict):
 @click.command("spawn", cls=GoFlags, short_help="Start a session, or go on with one that has ended.")
 @click.argument("prompt", nargs=-1)
 @click.option("--role", metavar="ROLE", help="The role that answers.  [default: polecat]")
-@click.option("--agent", metavar="NAME", help="An agent of others that answers, one of `agents:`.")
+@click.option(
+    "--agent",
+    metavar="NAME",
+    help="An agent of others that answers: gemini, opencode, claude-code, codex, ..., or one of `agents:`.",
+)
 @click.option(
     "--dir",
     "folder",
@@ -106,6 +110,8 @@ def command(**given: Unpack[_Given]) -> int:
     click.echo(record.name)
     if given["attached"]:
         return attach(sessions, record)
+    if record.backend == "none" and given["backend"] is None:
+        print("it works in the background, since there is no tmux for a terminal of its own", file=sys.stderr)
     print(f"to see it:     et session attach {record.name}", file=sys.stderr)
     print(f'to talk to it: et session send {record.name} "..."', file=sys.stderr)
     return 0
