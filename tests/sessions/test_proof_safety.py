@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -228,6 +229,35 @@ def test_a_person_looks_speaks_and_leaves_and_it_goes_on(
     assert [turn.outcome for turn in home.turns(name)] == ["done"] * 3
 
 
+STRAYS = """
+import json, subprocess, sys
+from pathlib import Path
+for line in sys.stdin:
+    asked = json.loads(line)
+    result = {"protocolVersion": 1, "sessionId": "s", "stopReason": "end_turn"}
+    if asked["method"] == "session/prompt":
+        stray = subprocess.Popen(["sleep", "1000"], env={}, start_new_session=True)
+        Path("stray").write_text(str(stray.pid))
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+def test_what_an_agent_cleaned_of_its_mark_ends_with_the_session_though_its_leash_was_killed(
+    home: Home, server: FakeServer
+) -> None:
+    command = json.dumps([sys.executable, "-c", STRAYS])
+    home.configure(yaml_for(server.url, {"agents": f"{{strays: {{command: {command}}}}}"}))
+    name = home.spawn("none", "--agent", "strays", "go")
+    home.idle(name)
+    stray = Path("/proc", (home.work / "stray").read_text(), "cmdline")
+    (leash,) = [pid for pid, line in home.processes(name).items() if "leash.py" in line]
+    os.kill(leash, signal.SIGKILL)
+    until(lambda: len(home.processes(name)) == 1, "the end of the agent")
+    assert stray.read_bytes().startswith(b"sleep")
+    home.et("kill", name)
+    assert not stray.exists() or not stray.read_bytes()
+
+
 def test_one_that_is_frozen_is_stuck_and_can_be_killed(home: Home, server: FakeServer) -> None:
     name = home.spawn("none")  # tmux wakes what is stopped
     (pid,) = home.processes(name)
@@ -243,12 +273,18 @@ def test_ctrl_c_and_interrupt_cut_the_reply_not_the_session(home: Home, server: 
 
     server.reply = Reply(text=" ".join(["word"] * 2000), pause=0.01)
     name = home.spawn("tmux", "go on for ever")
-    for cut in (
-        lambda: home.tmux("send-keys", "-t", f"={name}:", "C-c"),
-        lambda: home.et("interrupt", name),
+    for turns, cut in enumerate(
+        (
+            lambda: home.tmux("send-keys", "-t", f"={name}:", "C-c"),
+            lambda: home.et("interrupt", name),
+        )
     ):
-        until(lambda: "word word" in home.et("logs", name).rpartition("> ")[2], "the reply")
-        turns = len(home.turns(name))
+
+        def replies(said: int = turns + 1) -> bool:
+            _, *heard = home.et("logs", name).split("> ")
+            return len(heard) == said and "word word" in heard[-1]
+
+        until(replies, "the reply")
         cut()
         until(lambda turns=turns: len(home.turns(name)) == turns + 1, "the cut")
         assert home.turns(name)[-1].outcome == "interrupted"

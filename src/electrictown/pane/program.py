@@ -7,6 +7,7 @@ same way: committed first, then answered, one after another.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
@@ -47,11 +48,13 @@ __all__ = ["main"]
 
 _PATIENCE: Final = 60.0
 """Seconds that a session waits to be told what to work with."""
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def main(arguments: Sequence[str]) -> int:
     """Be the session `NAME` whose state is kept below `FOLDER`; the exit code is the process's."""
     name, state = arguments
+    _adopt()
     registry = Registry(Path(state) / "sessions")
     try:
         record = registry.find(name)
@@ -63,6 +66,15 @@ def main(arguments: Sequence[str]) -> int:
         return asyncio.run(_Program(record, registry, Path(state)).run())
     finally:
         lock.release()
+
+
+def _adopt() -> None:
+    """Have what loses its parent come to us, not to init.
+
+    Of an agent whose leash was killed, what was started without the session's mark is known so only.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), *[ctypes.c_ulong(0)] * 3)
 
 
 class _Program:
