@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 100, 40
 CONFIG = "examples/rehearsal/electrictown.yaml"
 TASK = "write a word counter"
+COMMAND = f'et run --config {CONFIG} --output-dir out "{TASK}"'
 
 _CONTROL = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)|(.)", re.DOTALL)
 
@@ -84,12 +85,12 @@ def record(output_dir: Path, task: str = TASK) -> list[str]:
     return screens
 
 
-def svg(screen: str, name: str) -> str:
+def svg(screen: str, name: str, command: str = COMMAND, width: int = WIDTH) -> str:
     """A picture of a screen below the command that led to it."""
     console = Console(
-        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+        record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
-    console.print(Text.assemble(("$ ", "bold green"), f'et run --config {CONFIG} --output-dir out "{TASK}"'))
+    console.print(Text.assemble(("$ ", "bold green"), command))
     console.print(Text.from_ansi(screen))
     # No font is fetched: the reader's own will do.
     form = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
