@@ -267,7 +267,8 @@ def test_a_screen_that_is_cancelled_leaves_the_terminal_as_it_was(pane: Pane) ->
     shown = pane.sees("half a line\nleft with 0")
 
     assert "et-polecat-a3f2" not in shown
-    until(lambda: Path(pane.folder / "errors.stty").exists())
-    stty = (pane.folder / "errors.stty").read_text()
+    file = Path(pane.folder / "errors.stty")
+    until(lambda: file.exists() and file.read_text())
+    stty = file.read_text()
     assert " icanon" in stty
     assert " echo " in stty
