@@ -268,7 +268,7 @@ def test_a_screen_that_is_cancelled_leaves_the_terminal_as_it_was(pane: Pane) ->
 
     assert "et-polecat-a3f2" not in shown
     file = Path(pane.folder / "errors.stty")
-    until(lambda: file.exists() and file.read_text())
+    until(lambda: file.exists() and file.read_text() != "")
     stty = file.read_text()
     assert " icanon" in stty
     assert " echo " in stty
