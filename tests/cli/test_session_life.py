@@ -212,7 +212,9 @@ def test_a_session_is_taken_up_again_and_knows_what_was_said(town: Town) -> None
     town.et("wait", name)
     os.kill(town.pid(name), signal.SIGKILL)
     until(lambda: town.row(name)["why"] == "its process is gone")
-    assert town.et("spawn", "--resume", name, "second").out == f"{name}\n"
+    again = town.et("spawn", "--resume", name, "second")
+    assert again.out == f"{name}\n"
+    assert again.err.startswith("to see it:")  # where it runs was chosen before
     assert town.et("wait", name).code == 0
     assert town.et("send", name, "--wait", "third").out == "You said: third\n"
     assert town.row(name)["turns"] == 3

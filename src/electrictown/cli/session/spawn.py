@@ -110,7 +110,7 @@ def command(**given: Unpack[_Given]) -> int:
     click.echo(record.name)
     if given["attached"]:
         return attach(sessions, record)
-    if record.backend == "none" and given["backend"] is None:
+    if record.backend == "none" and given["backend"] is None and given["resume"] is None:
         print("it works in the background, since there is no tmux for a terminal of its own", file=sys.stderr)
     print(f"to see it:     et session attach {record.name}", file=sys.stderr)
     print(f'to talk to it: et session send {record.name} "..."', file=sys.stderr)
