@@ -9,6 +9,7 @@ from pane_kit import NAME
 from prompt_toolkit.utils import get_cwidth
 
 from electrictown.pane.bar import bar
+from electrictown.pane.lines import Look
 from electrictown.pane.scene import Scene
 from electrictown.pane.wrap import Wrap
 from electrictown.sessions.log import Entry
@@ -114,10 +115,13 @@ def test_nothing_in_the_bar_is_obeyed() -> None:
     assert "\x1b" not in line(Status("ready", model="a\x1b]0;t\x07b", why="\x1b[2J"), 200)
 
 
-@given(st.text(alphabet="ab é日👩 ,", max_size=200), st.integers(20, 60))
-def test_broken_prose_fits_and_keeps_its_words(text: str, columns: int) -> None:
-    rows = Wrap().whole(text, "reply", columns).split("\n")
+def wrapped(wrap: Wrap, text: str, columns: int, look: Look = "reply") -> str:
+    return "".join(shown for _, shown, *_ in wrap.whole(text, look, columns))
 
+
+@given(st.text(alphabet="ab é日👩 ,*", max_size=200), st.integers(20, 60))
+def test_broken_prose_fits_and_keeps_its_words(text: str, columns: int) -> None:
+    rows = wrapped(Wrap(), text, columns).split("\n")
     assert " ".join(rows).split() == text.split()
     for row in rows:
         assert get_cwidth(row.rstrip()) <= columns or len(row.split()) == 1
@@ -126,19 +130,29 @@ def test_broken_prose_fits_and_keeps_its_words(text: str, columns: int) -> None:
 def test_code_tables_and_data_are_left_to_the_terminal() -> None:
     words = "word " * 20
     for row in (f"    {words}", f"\t{words}", f"| {words} |", "data " * 2000):
-        assert Wrap().whole(row, "reply", 40) == row
+        assert wrapped(Wrap(), row, 40) == row
     wrap = Wrap()
     block = f"```python\n{words}\n``\n{words}\n```\n"
-    assert wrap.whole(block, "reply", 40) == block
-    assert "\n" in wrap.whole(words, "reply", 40)
-    wrap.whole("~~~\n", "reply", 40)
+    assert wrapped(wrap, block, 40) == block
+    assert "\n" in wrapped(wrap, words, 40)
+    wrapped(wrap, "~~~\n", 40)
     assert wrap.partial(words, 40) == words
-    wrap.whole("— failed\n", "trouble", 40)  # a block that was cut ends with the reply
+    wrapped(wrap, "— failed\n", 40, "trouble")  # a block that was cut ends with the reply
     assert "\n" in wrap.partial(words, 40)
 
 
+def test_what_markdown_sets_apart_looks_so_and_stays_as_it_was_written() -> None:
+    text = "# Title\nuse `f(x)`, **now**\n```py\nx = 1 ** 2\n```\n2 ** 3 * 4 ** 5\n"
+    styled = Wrap().whole(text, "reply", 80)
+    assert "".join(shown for _, shown, *_ in styled) == text
+    looks = {shown.strip("\n"): style for style, shown, *_ in styled if shown.strip()}
+    assert looks["# Title"] == "class:heading"
+    assert looks["`f(x)`"] == looks["x = 1 ** 2"] == looks["```"] == "class:code"
+    assert looks["**now**"] == "class:strong"
+    assert looks["2 ** 3 * 4 ** 5"] == "class:reply"
+    assert {style for style, *_ in Wrap().whole("# said\n", "said", 80)} == {"class:said"}
+
+
 def test_rows_hang_below_their_beginning() -> None:
-    assert (
-        Wrap().whole("  12. one two three four five", "reply", 20) == "  12. one two three\n      four five"
-    )
-    assert Wrap().whole("— one two three four five", "note", 20) == "— one two three four\n  five"
+    assert wrapped(Wrap(), "  12. one two three four five", 20) == "  12. one two three\n      four five"
+    assert wrapped(Wrap(), "— one two three four five", 20, "note") == "— one two three four\n  five"

@@ -35,6 +35,9 @@ _MENU_ROWS: Final = 8
 STYLE: Final = Style.from_dict(
     {
         "said": "bold",
+        "heading": "bold underline",
+        "strong": "bold",
+        "code": "ansicyan",
         "end": "dim",
         "note": "dim",
         "trouble": "ansired",

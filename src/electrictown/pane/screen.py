@@ -149,15 +149,16 @@ class _Sitting:
     def _whole(self) -> StyleAndTextTuples:
         columns = self._output.get_size().columns
         return [
-            (f"class:{piece.look}", self._wrap.whole(piece.text, piece.look, columns))
+            styled
             for piece in self._scene.whole()
+            for styled in self._wrap.whole(piece.text, piece.look, columns)
         ]
 
     def _write_rest(self) -> None:
         lines = self._whole()
         if self._scene.partial:
             columns = self._output.get_size().columns
-            lines.append(("class:reply", self._wrap.partial(self._scene.partial, columns) + "\n"))
+            lines += self._wrap.whole(self._scene.partial + "\n", "reply", columns)
             self._scene.partial = ""
         if lines:
             self._app.write(lines)

@@ -1,4 +1,4 @@
-"""Prose broken between words, for a screen; code, tables and data are left as they are.
+"""Prose broken between words, for a screen, and what Markdown sets apart; code, tables and data stay.
 
 What a terminal breaks itself it can put together again, for a copy or another width; so only what is
 meant to be read is broken here. Loads prompt_toolkit, for the widths of characters.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.utils import get_cwidth
 
 from electrictown.pane.lines import Look
@@ -16,6 +17,10 @@ from electrictown.pane.lines import Look
 __all__ = ["Wrap"]
 
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
+_ROW: Final = re.compile(r"[^\n]*\n|[^\n]+")
+_HEADING: Final = re.compile(r" {0,3}#{1,6} ")
+_SPAN: Final = re.compile(r"(?<!`)`[^`]+`(?!`)|\*\*(?=\S)[^*]+(?<=\S)\*\*")
+_PROSE: Final = "class:reply"
 _NO_PROSE: Final = re.compile(r" {4}|\t|\s*[|+]")
 _BEGINNING: Final = re.compile(r"\s*(?:[-*+•>] +|\d+[.)] +)?")
 _WORD: Final = re.compile(r"\s*\S+|\s+")
@@ -30,15 +35,27 @@ class Wrap:
     def __init__(self) -> None:
         self._fence = ""
 
-    def whole(self, text: str, look: Look, columns: int) -> str:
-        """Lines that are complete, each with its line break."""
+    def whole(self, text: str, look: Look, columns: int) -> StyleAndTextTuples:
+        """Lines that are complete, each with its line break, and how they look."""
         if look in ("said", "end", "trouble"):
             self._fence = ""
-        return "\n".join(self._line(row, look, columns, complete=True) for row in text.split("\n"))
+        styled: StyleAndTextTuples = []
+        for row in _ROW.findall(text):
+            bare = row.removesuffix("\n")
+            style = self.style(bare) if look == "reply" else f"class:{look}"
+            shown = self._line(bare, look, columns, complete=True) + row[len(bare) :]
+            styled += _spans(shown) if style == _PROSE else [(style, shown)]
+        return styled
 
     def partial(self, text: str, columns: int) -> str:
         """The reply's line that is not complete."""
         return self._line(text, "reply", columns, complete=False)
+
+    def style(self, row: str) -> str:
+        """How a line of the reply looks, as far as Markdown says so."""
+        if self._fence or _FENCE.match(row):
+            return "class:code"
+        return "class:heading" if _HEADING.match(row) else _PROSE
 
     def _line(self, row: str, look: Look, columns: int, *, complete: bool) -> str:
         if look != "reply":
@@ -57,6 +74,17 @@ class Wrap:
             self._fence = marks
         elif marks.startswith(self._fence):
             self._fence = ""
+
+
+def _spans(text: str) -> StyleAndTextTuples:
+    """A line of prose, with what is code or strong in it; its marks stay, for who copies it."""
+    styled: StyleAndTextTuples = []
+    end = 0
+    for found in _SPAN.finditer(text):
+        styled += [(_PROSE, text[end : found.start()])] if found.start() > end else []
+        styled.append(("class:code" if found[0].startswith("`") else "class:strong", found[0]))
+        end = found.end()
+    return [*styled, (_PROSE, text[end:])]
 
 
 def _broken(row: str, columns: int, hanging: str) -> str:
