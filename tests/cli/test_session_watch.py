@@ -49,7 +49,8 @@ def test_without_sessions_the_list_says_how_to_start_one(shell: Shell) -> None:
 
 def test_the_list_tells_who_does_what(shell: Shell, registry: Registry, record: Record) -> None:
     helper = recorded(registry, shell.folder, "gemini", agent="gemini", created=record.created + 1)
-    registry.save(helper.name, Status("failed", "the program ended", model="gemini"))
+    unknown = Cost("total", usd=None)
+    registry.save(helper.name, Status("failed", "the program ended", model="gemini", cost=unknown))
     cost = Cost("total", requests=2, input=10, usd=0.0123)
     with living(registry, record, Status("working", model="qwen@ai01", cost=cost, line="Half of it.")):
         said = shell.et("session", "ls")

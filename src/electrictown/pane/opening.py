@@ -83,7 +83,7 @@ async def opened(
             partner: Partner = await stack.enter_async_context(books.agent(who, record))
         else:
             partner = books.role(record)
-        conversation.begin(partner.model)
+        conversation.begin(partner.model, priced=not who)
         conversation.note(origin)
         if begin.prompt is not None:
             await conversation.accept(Said.of(new_id(), begin.prompt, TYPED))

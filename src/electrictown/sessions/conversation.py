@@ -22,7 +22,7 @@ from electrictown.llm.costs import CostTracker, summed
 from electrictown.redact import mask
 from electrictown.sessions.log import Entry, Listener
 from electrictown.sessions.records import Said, State, Status, Switched, Turn
-from electrictown.work import Attempt, Done, Failure, Result, Subtask
+from electrictown.work import Attempt, Cost, Done, Failure, Result, Subtask
 
 __all__ = ["REPLY", "Conversation"]
 
@@ -80,9 +80,14 @@ class Conversation:
         """How the session does now."""
         return replace(self._status, queued=len(self._queue) + (self._now is not None))
 
-    def begin(self, model: str) -> None:
-        """Say that `model` answers, as it is shown, and that the session is ready."""
-        self._status = replace(self._status, model=model)
+    def begin(self, model: str, *, priced: bool = True) -> None:
+        """Say that `model` answers, as it is shown, and that the session is ready.
+
+        What one that is not `priced` costs is unknown until it tells, and not nothing.
+        """
+        unknown = not priced and not self._tracker.records
+        cost = Cost("total", usd=None) if unknown else self._status.cost
+        self._status = replace(self._status, model=model, cost=cost)
         self._changed(self.status)
 
     async def accept(self, said: Said) -> int:
@@ -233,15 +238,17 @@ class Conversation:
             raise
         finally:
             self._now = None
-        turn = self._turn_of(said, self._working, time.monotonic() - started)
+        bill = summed("turn", self._tracker.records[spent:])
+        turn = self._turn_of(said, self._working)
+        turn = replace(turn, seconds=time.monotonic() - started, tokens=bill.tokens, usd=bill.usd)
         await self._journal.record(f"turn.{said.id}", turn, kind="turn")
         self._turns[said.id] = turn
-        self._end(turn, spent)
+        self._end(turn)
         for waiter in self._waiters.get(said.id, ()):
             if not waiter.done():
                 waiter.set_result(turn)
 
-    def _turn_of(self, said: Said, work: asyncio.Task[Result], seconds: float) -> Turn:
+    def _turn_of(self, said: Said, work: asyncio.Task[Result]) -> Turn:
         """What became of `said`.
 
         Raises:
@@ -257,15 +264,14 @@ class Conversation:
         elif isinstance(result := work.result(), Done):
             files = tuple(file.path for file in result.files)
             model = _model(result.attempts) or self._status.model
-            return Turn(said.id, "done", mask(result.text), model, seconds, files)
+            return Turn(said.id, "done", mask(result.text), model, files=files)
         else:
             failure, attempts = result.error, result.attempts
         text = mask("".join(self._pieces))
         model = _model(attempts) or self._status.model
-        return Turn(said.id, outcome, text, model, seconds, error=failure)
+        return Turn(said.id, outcome, text, model, error=failure)
 
-    def _end(self, turn: Turn, spent: int) -> None:
-        bill = summed("turn", self._tracker.records[spent:])
+    def _end(self, turn: Turn) -> None:
         why = turn.error.message if turn.error is not None else ""
         self._show(
             Entry(
@@ -275,8 +281,8 @@ class Conversation:
                 outcome=turn.outcome,
                 hint=turn.error.hint if turn.error is not None else "",
                 model=turn.model,
-                tokens=bill.tokens,
-                usd=bill.usd,
+                tokens=turn.tokens,
+                usd=turn.usd,
                 seconds=turn.seconds,
             )
         )

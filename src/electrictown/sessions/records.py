@@ -136,7 +136,8 @@ class Said(Struct, frozen=True, omit_defaults=True):
 class Turn(Struct, frozen=True, omit_defaults=True):
     """What became of a message: `text` is the reply, as far as it came where `outcome` is not "done".
 
-    `files` are the paths an agent changed. `model` is who answered.
+    `files` are the paths an agent changed. `model` is who answered, `tokens` and `usd` are what it took;
+    `usd` is None where that is not known.
     """
 
     said: str
@@ -144,6 +145,8 @@ class Turn(Struct, frozen=True, omit_defaults=True):
     text: str = ""
     model: str = ""
     seconds: float = 0.0
+    tokens: int = 0
+    usd: float | None = None
     files: tuple[str, ...] = ()
     error: Failure | None = None
 

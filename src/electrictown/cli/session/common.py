@@ -152,6 +152,5 @@ def entry(row: SessionRow) -> dict[str, object]:
 
 
 def usd_of(row: SessionRow) -> float | None:
-    """What the session has cost; an agent of others that told nothing has cost nobody knows what."""
-    untold = row.record is not None and row.record.agent and not row.status.cost.requests
-    return None if untold or row.status.state == "foreign" else row.status.cost.usd
+    """What the session has cost; nobody knows of one that is not on record."""
+    return None if row.record is None else row.status.cost.usd
