@@ -9,6 +9,7 @@ from electrictown.errors import AuthError, ConnectError, ElectrictownError, Mode
 from electrictown.llm.gguf import find_model, label
 
 hub = pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
+errors = pytest.importorskip("huggingface_hub.errors")  # which it does not import by itself
 MODEL = "hf:owner/repo/sub/file.gguf"
 
 
@@ -47,7 +48,7 @@ async def test_a_file_that_was_fetched_before_needs_no_hub(monkeypatch: pytest.M
 
 
 def raised(name: str) -> Exception:
-    kind: Any = getattr(hub.errors, name)
+    kind: Any = getattr(errors, name)
     error: Exception = kind.__new__(kind)  # its constructor wants a response of the hub's HTTP client
     error.args = ("the hub says no\nwith a second line",)
     return error
