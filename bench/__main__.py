@@ -2,7 +2,7 @@
 
 --quick        a smoke test: the figures mean nothing
 --only a,b     some of: requests, events, busy, many, version, start, pool, onefile, steps, resume,
-               remembered, cluster
+               remembered, cluster, sessions
 --rounds N     how often each comparison is repeated (5)
 --json         one JSON object on stdout instead of the table
 """

@@ -17,6 +17,7 @@ from bench.figures import QUICK, Effort, Figure, Row
 from bench.host import ROOT, Host, Reply, cpu_of, serving
 from bench.journals import resumed, steps
 from bench.questions import Shape
+from bench.sessions import sessions
 from tests.fakes.town_kit import FakeTown
 
 __all__ = ["MEASURES", "QUICK", "Effort", "Figure"]
@@ -321,4 +322,5 @@ MEASURES: dict[str, Callable[[Effort], Awaitable[list[Figure]]]] = {
     "resume": resumed,
     "remembered": remembered,
     "cluster": cluster,
+    "sessions": sessions,
 }

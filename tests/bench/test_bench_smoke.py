@@ -57,6 +57,15 @@ def test_what_remembering_costs_is_measured(measured: dict[str, dict[str, object
     assert "without a journal" in str(figure["note"])
 
 
+def test_sessions_are_measured() -> None:
+    done = bench("--quick", "--only", "sessions", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure["value"] for figure in json.loads(done.stdout)["figures"]}
+    assert figures["session, from spawn to ready"] > 0
+    assert figures["session, a message until it is accepted"] > 0
+    assert figures["session, memory"] > 0
+
+
 def test_a_cluster_is_measured() -> None:
     if programs() is None:
         pytest.skip("PostgreSQL is not installed (scripts/debian-packages.sh test)")
