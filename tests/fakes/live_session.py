@@ -92,7 +92,7 @@ def recorded(registry: Registry, folder: Path, role: str = "polecat", **facts: o
     """A record as `et session spawn` makes one, with `facts` in place of its own."""
     record = replace(registry.create(role, "none", folder), **facts)
     registry.folder(record.name).mkdir(exist_ok=True)
-    registry.change(record)
+    registry.save(record.name, record)
     return record
 
 

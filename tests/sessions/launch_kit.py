@@ -132,7 +132,7 @@ class Place:
         self.registry.folder(name).mkdir(parents=True)
         mark = f"{name}.{secrets.token_hex(8)}"
         record = Record(name, "polecat", "tmux", str(self.work), mark, socket=self.socket)
-        self.registry.change(record)
+        self.registry.save(record.name, record)
         return record
 
     def tmux(self, *arguments: str, **environ: str) -> str:

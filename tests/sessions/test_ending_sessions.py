@@ -178,7 +178,7 @@ async def test_a_session_of_that_name_in_another_state_folder_stays(here: Place)
     registry = Registry(here.state.parent / "another")
     ours = replace(theirs, mark=f"{theirs.name}.another")
     registry.folder(ours.name).mkdir(parents=True)
-    registry.change(ours)
+    registry.save(ours.name, ours)
     executor = here.executor("tmux")
     assert not await end(ours, registry, executor)
     with pytest.raises(SessionError, match="already"):

@@ -267,4 +267,5 @@ async def test_an_agent_is_engaged_once_and_again_after_it_broke(tmp_path: Path,
     assert agent.asked[0] == "go"
     for later, text in ((agent.asked[2], "on"), (agent.asked[3], "more")):
         assert later.endswith(text)
+        assert ("user: break" in later) is not remembers
         assert ("did 1" in later) is not remembers

@@ -101,7 +101,7 @@ def test_a_session_that_never_came_up_has_failed_after_a_while(registry: Registr
     record = registry.create("polecat", "none", tmp_path)
     assert registry.status(record).state == "starting"
     old = replace(record, created=time.time() - 3600)
-    registry.change(old)
+    registry.save(old.name, old)
     assert registry.status(registry.find(old.name)).state == "failed"
 
 

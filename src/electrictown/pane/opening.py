@@ -22,7 +22,7 @@ from electrictown.journal.sqlite import SqliteStore
 from electrictown.llm.costs import CostTracker
 from electrictown.llm.machine_slots import MachineSlots
 from electrictown.pane.casting import ROLES, agent_of, caps_of, configured, role_of
-from electrictown.pane.talk import Talk, new_id
+from electrictown.pane.talk import Talk
 from electrictown.roles.polecat import Polecat
 from electrictown.roles.role import prompt
 from electrictown.sessions.conversation import Conversation
@@ -30,6 +30,7 @@ from electrictown.sessions.log import Entry, Log
 from electrictown.sessions.messages import Begin
 from electrictown.sessions.partners import AgentPartner, Partner, RolePartner
 from electrictown.sessions.records import TYPED, Record, Said, Status
+from electrictown.sessions.sending import new_id
 from electrictown.town import Town
 from electrictown.work import Report, Task
 
@@ -93,7 +94,7 @@ async def opened(
             yield talk
         finally:
             with suppress(JournalError):  # where the journal failed, that is what ends the session
-                await _write_end(talk, journal, time.monotonic() - started)
+                await _write_end(record, talk, journal, time.monotonic() - started)
 
 
 class _Books:
@@ -148,13 +149,18 @@ async def _journal(store: SqliteStore, town: Town, record: Record, begin: Begin)
             return await store.resume(record.name)
         except UnknownRunError:  # it ended before it had begun
             pass
-    task = Task(record.prompt or f"a session with {record.agent or record.role}", "session")
+    task = Task(_task_of(record), "session")
     header = replace(
         town.header(task, RunOptions()),
         folder=record.folder,
         settings={"session": {"role": record.role, "agent": record.agent}},
     )
     return await store.begin(record.name, header)
+
+
+def _task_of(record: Record) -> str:
+    """What the session is for, as its run is listed."""
+    return record.prompt or f"a session with {record.agent or record.role}"
 
 
 def _screen(record: Record, log: Log) -> Screen | None:
@@ -169,13 +175,13 @@ def _screen(record: Record, log: Log) -> Screen | None:
     return screen
 
 
-async def _write_end(talk: Talk, journal: Journal, seconds: float) -> None:
+async def _write_end(record: Record, talk: Talk, journal: Journal, seconds: float) -> None:
     """Write down how the session ended, as any run does."""
     costs = talk.costs()
     ending, why = talk.ended or ("failed", "it was cut")
     report = Report(
         run=journal.run,
-        task=talk.status.line,
+        task=_task_of(record),
         outcome="done" if ending == "done" else "interrupted",
         exit_code=0 if ending == "done" else 130,
         costs={"role": costs.by_role, "provider": costs.by_provider, "model": costs.by_model},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -11,13 +10,14 @@ from electrictown.llm.costs import CostTracker, Summary
 from electrictown.sessions.conversation import Conversation
 from electrictown.sessions.partners import Partner
 from electrictown.sessions.records import TYPED, Record, Said, Status, Turn
+from electrictown.sessions.sending import new_id
 from electrictown.sessions.transcript import transcript
 
 if TYPE_CHECKING:
     from electrictown.journal.journal import Journal
     from electrictown.pane.screen import Screen
 
-__all__ = ["Ending", "Talk", "new_id"]
+__all__ = ["Ending", "Talk"]
 
 Ending: TypeAlias = Literal["done", "failed"]
 
@@ -141,8 +141,3 @@ class Talk:
     def quit(self) -> None:
         """End the session."""
         self._quit.set()
-
-
-def new_id() -> str:
-    """A message's id: no other message has it."""
-    return secrets.token_hex(8)

@@ -137,7 +137,7 @@ class SessionLauncher:
                 raise SessionBusyError(f"the session {name} is alive already", f"et session attach {name}")
             await end(record, self._registry, executor_of(record.backend, record.socket), grace=_UNDOING)
             record = replace(record, backend=self._executor.backend, socket=self._executor.socket)
-            self._registry.change(record)
+            self._registry.save(record.name, record)
             async with self._undoing(record):
                 await self._start(record, adapter, seconds)
         return record

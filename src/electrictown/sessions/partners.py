@@ -234,7 +234,8 @@ class AgentPartner:
             self._agent.engage(self._folder, consent=self._consent, resume=resume, model=self._model)
         )
         if not resume or engagement.id != resume:
-            self._unremembered, _ = _history(self._journal)
+            history, unheard = _history(self._journal)
+            self._unremembered = (*history, *map(user, unheard))
         self._engagements += 1
         key = f"engaged.e{self._journal.epoch}.{self._engagements}"
         await self._journal.record(key, Engaged(engagement.id), kind="engaged")

@@ -124,14 +124,6 @@ class Registry:
             )
         return found
 
-    def change(self, record: Record) -> None:
-        """Write `record` anew.
-
-        Raises:
-            SessionError: when it cannot be written.
-        """
-        self.save(record.name, record)
-
     def save(self, name: str, value: Record | Status) -> None:
         """Write a record, or a status, whole or not at all.
 
