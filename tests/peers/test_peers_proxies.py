@@ -184,6 +184,15 @@ async def test_what_the_proxy_lets_in_reaches_ollama_without_the_password(proxie
         assert seen.headers["host"] == f"127.0.0.1:{proxied.ollama.port}"
 
 
+async def test_no_stream_is_cut_that_begins_at_once(proxied: Proxied) -> None:
+    ask = ChatRequest(model=MODEL.id, messages=(user("count"),))
+    async with Town.open(parse_config(proxied.yaml, environ={proxied.variable: proxied.right})) as town:
+        for _ in range(25):
+            async with town.providers["workshop"].stream_chat_completion(ask) as reply:
+                text = "".join([c.text async for c in reply if isinstance(c, TextDelta)])
+            assert text == "one two three four five six"
+
+
 async def test_a_stream_is_not_buffered_on_its_way(proxied: Proxied) -> None:
     """Ollama says two words and then nothing: they arrive all the same."""
     proxied.ollama.reply = Reply(text="one two three four", stall=2)
